@@ -1,0 +1,73 @@
+"""The commands, and how their errors become words and exit codes."""
+
+from __future__ import annotations
+
+import difflib
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+import aegis_sdk as aegis
+from aegis_cli.doctor import doctor
+from aegis_cli.run import run
+
+#: What Aegis exits with when a command was to be run and it is Aegis that failed; other commands exit with 1.
+FAILED_TO_RUN = 125
+
+
+class Commands(click.Group):
+    """Commands, of which a misspelt one is answered with the nearest right one."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            near = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
+            ctx.fail(f"No such command '{name}'." + (f" Did you mean '{near[0]}'?" if near else ""))
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(aegis.__version__, prog_name="aegis", message="%(prog)s %(version)s")
+def commands() -> None:
+    """A computer of its own for any script, notebook or agent."""
+
+
+@commands.command()
+def version() -> None:
+    """Print the version."""
+    click.echo(f"aegis {aegis.__version__}")
+
+
+commands.add_command(run)
+commands.add_command(doctor)
+
+
+def main() -> NoReturn:
+    """Run the command line of this process, and exit."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
+    sys.exit(_outcome(sys.argv[1:]))
+
+
+def _leave(number: int, _: FrameType | None) -> NoReturn:
+    # As an exception, so that every sandbox on the way out is closed.
+    sys.exit(128 + number)
+
+
+def _outcome(arguments: list[str]) -> int:
+    failed = FAILED_TO_RUN if arguments[:1] == ["run"] else 1
+    try:
+        return int(commands.main(arguments, prog_name="aegis", standalone_mode=False) or 0)
+    except click.UsageError as error:
+        error.show()
+        return FAILED_TO_RUN if failed == FAILED_TO_RUN else error.exit_code
+    except aegis.AegisError as error:
+        click.echo(f"aegis: {error}", err=True)
+        return failed
+    except (KeyboardInterrupt, click.Abort):
+        return 128 + signal.SIGINT

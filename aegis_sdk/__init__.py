@@ -1,0 +1,104 @@
+"""A computer of its own for any script, notebook or agent: a microVM that runs what it is told, and no more.
+
+    import aegis_sdk as aegis
+
+    with aegis.Sandbox() as vm:
+        print(vm.run("uname", "-a").stdout)
+
+How it is built, from what users hold down to the guest:
+
+- ``sandbox``, ``process`` (and ``aio``, the same for asyncio; ``doctor``): the face, one noun a file;
+- ``engine``: everything the system can do, as a dozen verbs; ``engine.local`` does it in this process;
+- ``drivers``: what boots a microVM and gives back connections to it; ``images``: what fills its disks;
+- ``guest``: talking to the harness, PID 1 of every guest, over one connection a call;
+- ``model``, ``errors``, ``config``, ``artifacts``, ``packages``: the ground that all of it stands on.
+
+An import points down this list, never up. docs/architecture.md is the map.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+TYPE_CHECKING = False  # type checkers take it for true; the one in typing costs half of this import
+if TYPE_CHECKING:
+    from aegis_sdk.aio import AsyncOutput, AsyncProcess, AsyncSandbox
+    from aegis_sdk.doctor import diagnose
+    from aegis_sdk.errors import (
+        AegisError,
+        BootFailed,
+        BootTimedOut,
+        CommandFailed,
+        CommandTimedOut,
+        DriverUnavailable,
+        GuestDied,
+        GuestNotResponding,
+        HarnessNotFound,
+        ImageFailed,
+        ImageNotFound,
+        InputClosed,
+        InvalidValue,
+        KernelNotFound,
+        OutputNotRead,
+        ProtocolViolation,
+        SandboxClosed,
+        Unavailable,
+    )
+    from aegis_sdk.model import Check, Completed, SandboxInfo
+    from aegis_sdk.process import Output, Process
+    from aegis_sdk.sandbox import Sandbox
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AegisError",
+    "AsyncOutput",
+    "AsyncProcess",
+    "AsyncSandbox",
+    "BootFailed",
+    "BootTimedOut",
+    "Check",
+    "CommandFailed",
+    "CommandTimedOut",
+    "Completed",
+    "DriverUnavailable",
+    "GuestDied",
+    "GuestNotResponding",
+    "HarnessNotFound",
+    "ImageFailed",
+    "ImageNotFound",
+    "InputClosed",
+    "InvalidValue",
+    "KernelNotFound",
+    "Output",
+    "OutputNotRead",
+    "Process",
+    "ProtocolViolation",
+    "Sandbox",
+    "SandboxClosed",
+    "SandboxInfo",
+    "Unavailable",
+    "diagnose",
+]
+
+_HOMES = {
+    "aio": ("AsyncOutput", "AsyncProcess", "AsyncSandbox"),
+    "doctor": ("diagnose",),
+    "model": ("Check", "Completed", "SandboxInfo"),
+    "process": ("Output", "Process"),
+    "sandbox": ("Sandbox",),
+}
+_MODULES = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    # On first use, so that importing the package costs next to nothing.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

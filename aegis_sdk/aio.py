@@ -1,0 +1,229 @@
+"""The same objects for asyncio: each call runs the synchronous one in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import suppress
+from functools import partial, update_wrapper
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
+
+from aegis_sdk.engine.base import Engine
+from aegis_sdk.errors import SandboxClosed
+from aegis_sdk.model import Completed, SandboxInfo
+from aegis_sdk.process import Output, Process, StreamName, deadline_after
+from aegis_sdk.sandbox import Sandbox, checked
+
+P = ParamSpec("P")
+T = TypeVar("T")
+S = TypeVar("S")
+S_co = TypeVar("S_co", covariant=True)
+
+
+class _Face(Protocol[S_co]):
+    @property
+    def sync(self) -> S_co: ...
+
+
+def in_thread(call: Callable[[], T], *, dispose: Callable[[T], None] = lambda _: None) -> asyncio.Future[T]:
+    """The result of *call*, made in a new thread; *dispose* takes it if nobody waits for it any more.
+
+    Not in asyncio's own pool: that has a handful of threads, and commands that wait for each other would use them up.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(ready: Callable[[], None]) -> None:
+        if not future.cancelled():
+            ready()
+
+    def work() -> None:
+        try:
+            value = call()
+        except BaseException as error:  # noqa: BLE001  # whatever it is, it belongs to who waits
+            _tell(loop, partial(settle, partial(future.set_exception, error)))
+            return
+        _tell(loop, partial(settle, partial(future.set_result, value)))
+        if future.cancelled():
+            dispose(value)
+
+    threading.Thread(target=work, name="aegis-call", daemon=True).start()
+    return future
+
+
+def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
+    with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+        loop.call_soon_threadsafe(what)
+
+
+def awaitable(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[_Face[S], P], Coroutine[Any, Any, T]]:
+    """The asynchronous face of a synchronous method."""
+
+    async def wrapper(self: _Face[S], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await in_thread(lambda: method(self.sync, *args, **kwargs))
+
+    update_wrapper(wrapper, method)
+    return wrapper
+
+
+async def _each(pieces: Iterator[T]) -> AsyncIterator[T]:
+    end = object()
+    while (piece := await in_thread(lambda: next(pieces, end))) is not end:
+        yield piece  # type: ignore[misc]  # a T, since it is not the end
+
+
+class AsyncOutput:
+    """One stream of a process: iterate over it, ``async for``, for its lines of text, as they come."""
+
+    def __init__(self, sync: Output) -> None:
+        self.sync = sync
+
+    read = awaitable(Output.read)
+    read_bytes = awaitable(Output.read_bytes)
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The bytes in the pieces in which they come, to the end of the stream."""
+        return _each(self.sync.chunks())
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return _each(iter(self.sync))
+
+
+class AsyncProcess:
+    """A running command; as ``Process``, with ``await`` where that one waits."""
+
+    def __init__(self, sync: Process) -> None:
+        self.sync = sync
+        self.stdout = AsyncOutput(sync.stdout)
+        self.stderr = AsyncOutput(sync.stderr)
+
+    wait = awaitable(Process.wait)
+    write = awaitable(Process.write)
+    close_stdin = awaitable(Process.close_stdin)
+    kill = awaitable(Process.kill)
+    end = awaitable(Process.end)
+    close = awaitable(Process.close)
+
+    @property
+    def exit_code(self) -> int | None:
+        """Its exit code, 128 + N after signal N; None while it runs."""
+        return self.sync.exit_code
+
+    @property
+    def signal(self) -> str | None:
+        """The name of the signal that killed it; None if none did, or none yet."""
+        return self.sync.signal
+
+    def output(self) -> AsyncIterator[tuple[StreamName, bytes]]:
+        """Both streams, piece by piece as they come, each with the name of its stream."""
+        return _each(self.sync.output())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<Async{repr(self.sync)[1:]}"
+
+
+class AsyncSandbox:
+    """A microVM of its own, as ``Sandbox``; it boots when its ``async with`` block is entered."""
+
+    def __init__(
+        self,
+        image: str = "base",
+        *,
+        memory: int = 512,
+        cpus: int = 1,
+        writable: bool = False,
+        driver: str | None = None,
+        engine: Engine | None = None,
+    ) -> None:
+        self._make = partial(Sandbox, image, memory=memory, cpus=cpus, writable=writable, driver=driver, engine=engine)
+        self._sandbox: Sandbox | None = None  # a constructor cannot wait for a boot
+
+    @property
+    def sync(self) -> Sandbox:
+        """The synchronous sandbox behind this one."""
+        if self._sandbox is None:
+            raise SandboxClosed(
+                "this sandbox has not been booted", hint="use it in `async with aegis.AsyncSandbox() as vm:`"
+            )
+        return self._sandbox
+
+    @property
+    def id(self) -> str:
+        """Its name among all sandboxes."""
+        return self.sync.id
+
+    def info(self) -> SandboxInfo:
+        """What it is and how its boot went."""
+        return self.sync.info()
+
+    async def run(
+        self,
+        *argv: str,
+        input: bytes | str | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: str | None = None,
+        timeout: float | None = None,
+        check: bool = False,
+    ) -> Completed:
+        """Run a command to its end, as ``Sandbox.run``; a cancelled call ends the command."""
+        deadline_after(timeout)  # a wrong one is refused before anything runs
+        async with await self.start(*argv, stdin=input is not None, env=env, cwd=cwd, user=user) as process:
+            completed = await in_thread(lambda: process.sync.complete(input=input, timeout=timeout))
+        return checked(completed) if check else completed
+
+    async def shell(
+        self,
+        script: str,
+        *,
+        input: bytes | str | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: str | None = None,
+        timeout: float | None = None,
+        check: bool = False,
+    ) -> Completed:
+        """Run *script* by the image's /bin/sh; otherwise as ``run``."""
+        return await self.run(
+            "/bin/sh", "-c", script, input=input, env=env, cwd=cwd, user=user, timeout=timeout, check=check
+        )
+
+    async def start(
+        self,
+        *argv: str,
+        stdin: bool = False,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: str | None = None,
+    ) -> AsyncProcess:
+        """Start a command and give it back while it runs; with *stdin* it can be written to."""
+        sync = self.sync
+        start = partial(sync.start, *argv, stdin=stdin, env=env, cwd=cwd, user=user)
+        return AsyncProcess(await in_thread(start, dispose=Process.close))
+
+    async def close(self) -> None:
+        """End the guest at once, with all that runs in it; fine if it has ended or never ran."""
+        if self._sandbox is not None:
+            await in_thread(self._sandbox.close)
+
+    async def __aenter__(self) -> Self:
+        self._sandbox = await in_thread(self._make, dispose=Sandbox.close)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<AsyncSandbox {self._sandbox!r}>"

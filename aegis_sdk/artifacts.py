@@ -1,0 +1,79 @@
+"""Files that are made once and then shared by every guest: kernels, harness disks, image disks."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import attrs
+
+
+@attrs.frozen
+class Artifacts:
+    """A directory of files that never change once they are there."""
+
+    directory: Path
+
+    def get(self, name: str, make: Callable[[BinaryIO], None]) -> Path:
+        """The file *name*, written by *make* if it is not there yet; a torn one is never seen.
+
+        Of several processes that want the same file at once, one makes it. OSError as the system says.
+        """
+        path = self.directory / name
+        if path.exists():
+            return path
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _locked(self.directory) as directory:
+            if not path.exists():
+                _write(path, directory, make)
+        return path
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[int]:
+    # The directory itself is the lock file: nothing to leave behind, and a crash releases it.
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _write(path: Path, directory: int, make: Callable[[BinaryIO], None]) -> None:
+    try:
+        handle = os.open(path.parent, os.O_TMPFILE | os.O_RDWR, 0o600)
+    except OSError as error:
+        # Some file systems (NFS, overlayfs before Linux 6.3) cannot make a file without a name.
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT):
+            raise
+        _write_named(path, make)
+        return
+    with os.fdopen(handle, "w+b") as out:
+        _fill(out, make)
+        # Linked only when whole: a process killed before this line has left nothing.
+        # (With a directory given, os.link is linkat(2), which alone follows the link in /proc.)
+        os.link(f"/proc/self/fd/{out.fileno()}", path.name, dst_dir_fd=directory, follow_symlinks=True)
+
+
+def _write_named(path: Path, make: Callable[[BinaryIO], None]) -> None:
+    # One fixed name, under the lock: what a killed process left is overwritten by the next.
+    partial = path.with_name(".partial")
+    try:
+        with partial.open("w+b") as out:
+            _fill(out, make)
+        partial.rename(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _fill(out: BinaryIO, make: Callable[[BinaryIO], None]) -> None:
+    make(out)
+    out.flush()
+    os.fsync(out.fileno())
+    os.fchmod(out.fileno(), 0o444)

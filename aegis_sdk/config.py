@@ -1,0 +1,34 @@
+"""Where Aegis keeps things and what the environment says: read once, passed on as a value."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class Config:
+    """The settings of one engine."""
+
+    home: Path
+    driver: str = "auto"
+    kernel: Path | None = None
+    debug: bool = False
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Config:
+        """AEGIS_HOME, AEGIS_DRIVER, AEGIS_KERNEL and AEGIS_DEBUG, with their defaults."""
+        kernel = environ.get("AEGIS_KERNEL")
+        return cls(
+            home=Path(environ.get("AEGIS_HOME") or Path.home() / ".aegis").absolute(),
+            driver=environ.get("AEGIS_DRIVER") or "auto",
+            kernel=Path(kernel).absolute() if kernel else None,
+            debug=environ.get("AEGIS_DEBUG", "") not in ("", "0"),
+        )
+
+    @property
+    def data(self) -> Path:
+        return self.home / "data"

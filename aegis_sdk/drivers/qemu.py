@@ -1,0 +1,133 @@
+"""The driver that boots a QEMU microVM: with hardware virtualization where that works, in software anywhere."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from contextlib import ExitStack
+from pathlib import Path
+
+import attrs
+
+from aegis_sdk import packages
+from aegis_sdk.artifacts import Artifacts
+from aegis_sdk.config import Config
+from aegis_sdk.drivers import kernel
+from aegis_sdk.drivers.base import BootPlan
+from aegis_sdk.drivers.qemu_machine import PORT, QemuMachine, Wires, launch
+from aegis_sdk.errors import DriverUnavailable
+from aegis_sdk.model import Check
+
+_PROGRAM = "qemu-system-x86_64"
+_OLDEST = (7, 2)
+_SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+# Without numdummies the kernel makes an interface dummy0, and the guest is to have none but the loopback.
+_COMMAND_LINE = "console=hvc0 quiet panic=-1 reboot=t root=/dev/vda rootfstype=erofs ro init=/init dummy.numdummies=0"
+
+
+@attrs.frozen
+class Qemu:
+    """Boots machines with the QEMU of this system."""
+
+    _config: Config
+    _artifacts: Artifacts
+    name: str = attrs.field(default="qemu", init=False)
+
+    @property
+    def accelerator(self) -> str:
+        return "tcg" if why_not_kvm() else "kvm"
+
+    def check(self) -> tuple[Check, ...]:
+        return (_check_architecture(), _check_program(), kernel.check(self._config), _check_accelerator())
+
+    def boot(self, plan: BootPlan) -> QemuMachine:
+        if not (architecture := _check_architecture()).ok:
+            raise DriverUnavailable(architecture.seen)
+        program = shutil.which(_PROGRAM)
+        if not program:
+            raise DriverUnavailable(f"{_PROGRAM} is not installed", hint=packages.to_install("qemu"))
+        elf = kernel.elf(self._config, self._artifacts)
+        with ExitStack() as undo:
+            wires = Wires.lay(plan, undo)
+            command = [program, *arguments(plan, elf, self.accelerator, wires.theirs)]
+            undo.pop_all()  # from here on they belong to the machine's thread
+        return launch(command, wires, plan.name)
+
+
+def arguments(plan: BootPlan, elf: Path, accelerator: str, fds: dict[str, int]) -> list[str]:
+    """QEMU's command line: fixed words, numbers, inherited descriptors, and nothing that is secret."""
+    processor = {"kvm": "host", "tcg": "max"}[accelerator]
+    return [
+        *("-name", f"aegis-{plan.name}", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+        *("-machine", "microvm,acpi=off,x-option-roms=off,isa-serial=off", "-sandbox", _SANDBOX),
+        *("-accel", accelerator, "-cpu", processor, "-smp", str(plan.cpus), "-m", str(plan.memory)),
+        *("-kernel", str(elf), "-append", _COMMAND_LINE),
+        *("-chardev", f"socket,id=monitor,fd={fds['monitor']}", "-mon", "chardev=monitor,mode=control"),
+        *("-device", "virtio-serial-device", "-chardev", f"socket,id=console,fd={fds['console']}"),
+        *("-device", "virtconsole,chardev=console"),
+        *("-device", "virtio-serial-device", "-chardev", f"socket,id=port,fd={fds['port']}"),
+        *("-device", f"virtserialport,chardev=port,id={PORT},name=aegis.0"),
+        *_disk("harness", fds["harness"], 1),  # /dev/vda
+        *_disk("image", fds["image"], 2),  # /dev/vdb
+    ]
+
+
+def _disk(name: str, fd: int, number: int) -> tuple[str, ...]:
+    # By a descriptor that was opened for reading: whatever the guest makes of QEMU, it cannot write there.
+    return (
+        *("-add-fd", f"set={number},fd={fd}"),
+        *("-drive", f"id={name},file=/dev/fdset/{number},format=raw,if=none,readonly=on"),
+        *("-device", f"virtio-blk-device,drive={name}"),
+    )
+
+
+def why_not_kvm() -> str:
+    """Why hardware virtualization cannot be used here; empty if it can.
+
+    A /dev/kvm that opens is no proof: there are hosts with a paravirtual one on which ordinary kernels die, and their
+    processors do not show the flag.
+    """
+    if not Path("/dev/kvm").exists():
+        return "there is no /dev/kvm"
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "this user may not use /dev/kvm"
+    flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    if not flags or not {"vmx", "svm"} & set(flags[1].split()):
+        return "there is a /dev/kvm, but the processor shows neither vmx nor svm: guest kernels die on such a one"
+    return ""
+
+
+def _check_architecture() -> Check:
+    here = f"{platform.system()} {platform.machine()}"
+    ok = here == "Linux x86_64"
+    return Check(
+        name="platform",
+        ok=ok,
+        seen=here if ok else f"this is {here}; the QEMU driver boots guests on Linux x86_64 so far",
+    )
+
+
+def _check_program() -> Check:
+    program = shutil.which(_PROGRAM)
+    if not program:
+        return Check(name="qemu", ok=False, seen=f"{_PROGRAM} is not installed", fix=packages.to_install("qemu"))
+    try:
+        said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        return Check(name="qemu", ok=False, seen=f"{program} does not run: {error}", fix=packages.to_install("qemu"))
+    version = re.search(r"version (\d+)\.(\d+)", said)
+    if not version or (int(version[1]), int(version[2])) < _OLDEST:
+        seen = f"{program} is {said.splitlines()[0] if said else 'of an unknown version'}; Aegis needs 7.2 or later"
+        return Check(name="qemu", ok=False, seen=seen, fix=packages.to_install("qemu"))
+    return Check(name="qemu", ok=True, seen=f"{program}, version {version[1]}.{version[2]}")
+
+
+def _check_accelerator() -> Check:
+    reason = why_not_kvm()
+    if not reason:
+        return Check(name="acceleration", ok=True, seen="kvm", required=False)
+    fix = "sudo usermod -aG kvm $USER, then log in again" if "this user" in reason else ""
+    return Check(name="acceleration", ok=False, seen=f"tcg (software), because {reason}", fix=fix, required=False)

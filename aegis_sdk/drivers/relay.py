@@ -1,0 +1,231 @@
+"""Carries connections to a guest over one byte stream: a yamux session between a port and local sockets.
+
+What a caller holds is an ordinary connected socket; its other end is here. Back-pressure goes all the way: bytes that
+a caller does not take stay in a buffer of at most one window, and the guest is not told to send more.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from contextlib import suppress
+from functools import partial
+from itertools import islice
+
+import attrs
+
+from aegis_sdk.drivers import yamux
+from aegis_sdk.drivers.reactor import READ, WRITE, Callback, Reactor
+
+_CHUNK = 1 << 18
+_LOCAL_CHUNK = 1 << 16
+# Enough to keep the port busy; more would only delay what comes after it.
+_BACKLOG = 1 << 18
+# Windows are given back in halves: a frame for each piece would cost more than it gains.
+_GIVE_BACK = yamux.WINDOW // 2
+_SILENT_TICKS = 6
+
+
+@attrs.define(eq=False)
+class _Local:
+    """The relay's end of one caller's connection."""
+
+    socket: socket.socket
+    ready: Callback
+    pending: deque[bytes] = attrs.field(factory=deque)
+    taken: int = 0
+    reads: bool = True  # until the caller has said that no more comes
+    finished: bool = False  # the guest has said that no more comes
+
+
+class Relay:
+    """All connections to one guest, over *port*; lives in the reactor's thread, but for ``connect``."""
+
+    def __init__(self, reactor: Reactor, port: socket.socket) -> None:
+        self._reactor = reactor
+        self._port = port
+        self._session = yamux.Session()
+        self._locals: dict[int, _Local] = {}
+        self._buffer = memoryview(bytearray(_CHUNK))
+        self._heard = False
+        self._silent = 0
+        self._congested = False
+        port.setblocking(False)
+        self._reactor.watch(port, READ, self._on_port)
+
+    def connect(self, local: socket.socket) -> bool:
+        """From any thread: carry *local* to the guest as a new connection; false if all has ended."""
+        local.setblocking(False)
+        return self._reactor.ask(lambda: self._open(local))
+
+    def alive(self) -> bool:
+        """Ask for a sign of life, to be called regularly; false when several calls brought none."""
+        if not self._heard:
+            return True  # still booting, which has a deadline of its own
+        self._silent += 1
+        self._session.ping()
+        self._flush()
+        return self._silent <= _SILENT_TICKS
+
+    def close(self) -> None:
+        """End every connection."""
+        for local in self._locals.values():
+            local.socket.close()
+        self._locals.clear()
+        self._port.close()
+
+    def _open(self, local: socket.socket) -> None:
+        number = self._session.open()
+        self._locals[number] = _Local(local, partial(self._on_local, number))
+        self._update(number)
+        self._flush()
+
+    def _on_port(self, events: int) -> None:
+        if events & READ:
+            self._read_port()
+        self._flush()
+
+    def _read_port(self) -> None:
+        try:
+            size = self._port.recv_into(self._buffer)
+        except (BlockingIOError, ConnectionResetError):
+            return
+        if not size:
+            self._reactor.watch(self._port, 0)  # the monitor's end is noticed elsewhere
+            return
+        self._heard, self._silent = True, 0
+        for event in self._session.feed(self._buffer[:size]):
+            self._take(event)
+
+    def _take(self, event: yamux.Event) -> None:
+        match event:
+            case yamux.Data(number, payload):
+                self._deliver(number, payload)
+            case yamux.Writable(number):
+                self._update(number)
+            case yamux.Finished(number):
+                self._locals[number].finished = True
+                self._finish_local(number)
+            case yamux.Reset(number):
+                self._locals[number].reads = False
+                self._locals[number].finished = True
+                self._finish_local(number)
+
+    def _deliver(self, number: int, payload: memoryview) -> None:
+        local = self._locals[number]
+        sent = 0
+        if not local.pending:
+            try:
+                sent = local.socket.send(payload)
+            except BlockingIOError:
+                pass
+            except OSError:
+                self._abandon(number)
+                return
+        if sent < len(payload):
+            local.pending.append(bytes(payload[sent:]))
+            self._update(number)
+        self._give_back(number, sent)
+
+    def _give_back(self, number: int, amount: int) -> None:
+        local = self._locals[number]
+        local.taken += amount
+        if local.taken >= _GIVE_BACK:
+            self._session.consumed(number, local.taken)
+            local.taken = 0
+
+    def _on_local(self, number: int, events: int) -> None:
+        if events & WRITE:
+            self._write_local(number)
+        if events & READ and number in self._locals:
+            self._read_local(number)
+        self._flush()
+
+    def _write_local(self, number: int) -> None:
+        local = self._locals[number]
+        try:
+            while local.pending:
+                sent = local.socket.send(local.pending[0])
+                self._give_back(number, sent)
+                if sent < len(local.pending[0]):
+                    local.pending[0] = local.pending[0][sent:]
+                else:
+                    local.pending.popleft()
+        except BlockingIOError:
+            return
+        except OSError:
+            self._abandon(number)
+            return
+        self._finish_local(number)
+
+    def _read_local(self, number: int) -> None:
+        local = self._locals[number]
+        if not local.reads or not (room := self._session.room(number)):
+            return
+        try:
+            data = local.socket.recv(min(room, _LOCAL_CHUNK))
+        except BlockingIOError:
+            return
+        except OSError:
+            self._abandon(number)
+            return
+        if data:
+            self._session.send(number, data)
+            self._update(number)
+            return
+        local.reads = False
+        self._update(number)
+        self._session.finish(number)
+        self._drop_if_over(number)
+
+    def _finish_local(self, number: int) -> None:
+        """Pass the guest's end of stream on, once all that came before it has been taken."""
+        local = self._locals[number]
+        if local.finished and not local.pending:
+            with suppress(OSError):  # the caller may have gone already
+                local.socket.shutdown(socket.SHUT_WR)
+        self._update(number)
+        self._drop_if_over(number)
+
+    def _drop_if_over(self, number: int) -> None:
+        local = self._locals[number]
+        if local.finished and not local.pending and not local.reads:
+            self._drop(number)
+
+    def _abandon(self, number: int) -> None:
+        """The caller has gone without a word: tell the guest."""
+        self._session.reset(number)
+        self._drop(number)
+
+    def _drop(self, number: int) -> None:
+        local = self._locals.pop(number)
+        self._reactor.watch(local.socket, 0)
+        local.socket.close()
+
+    def _update(self, number: int) -> None:
+        """Watch for just what can be done now."""
+        local = self._locals[number]
+        events = WRITE if local.pending else 0
+        if local.reads and not self._congested and self._session.room(number):
+            events |= READ
+        self._reactor.watch(local.socket, events, local.ready)
+
+    def _flush(self) -> None:
+        """Send what the session has for the guest; what does not go now goes when the port is ready."""
+        outgoing = self._session.outgoing
+        try:
+            while outgoing:
+                self._session.sent(self._port.sendmsg(list(islice(outgoing, 64))))
+        except BlockingIOError:
+            pass
+        except OSError:
+            return  # the monitor's end is noticed elsewhere
+        self._reactor.watch(self._port, READ | (WRITE if outgoing else 0), self._on_port)
+        self._note_congestion()
+
+    def _note_congestion(self) -> None:
+        congested = self._session.backlog > _BACKLOG
+        if congested != self._congested:
+            self._congested = congested
+            for number in list(self._locals):
+                self._update(number)

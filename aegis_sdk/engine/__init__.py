@@ -1,0 +1,1 @@
+"""Everything the system can do, as the verbs of one interface."""

@@ -1,0 +1,148 @@
+"""Every exception of Aegis, one tree.
+
+AegisError
+├── InvalidValue               an argument cannot be meant (also a ValueError)
+├── Unavailable                this machine lacks something that Aegis needs
+│   ├── DriverUnavailable      nothing here can boot a microVM
+│   ├── KernelNotFound         no guest kernel
+│   └── HarnessNotFound        Aegis was installed without its guest harness
+├── ImageNotFound              no image source knows the reference
+├── ImageFailed                the image's disk could not be made
+├── BootFailed                 a guest did not come up: which step, what was seen
+│   └── BootTimedOut           ... because it did not answer in time (also a TimeoutError)
+├── GuestDied                  a guest ended under a caller's hands
+├── GuestNotResponding         a guest is there and does not answer (also a TimeoutError)
+├── ProtocolViolation          a guest spoke nonsense and was ended
+├── SandboxClosed              the sandbox was closed before or during the call
+├── InputClosed                the command no longer takes input (also a BrokenPipeError)
+├── OutputNotRead              a command's unread output has reached its bound
+└── CommandFailed              a command failed and the caller asked for an exception
+    └── CommandTimedOut        ... because it ran out of time (also a TimeoutError)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from aegis_sdk.model import Completed
+
+
+class AegisError(Exception):
+    """What went wrong, in *message*, and what to do about it, in *hint* (empty if nothing helps)."""
+
+    code: ClassVar[str] = "aegis-error"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class InvalidValue(AegisError, ValueError):
+    """An argument that cannot be meant: out of range, empty, or with a byte that no system takes."""
+
+    code = "invalid-value"
+
+
+class Unavailable(AegisError):
+    """This machine lacks something that Aegis needs; the hint is the command that installs it."""
+
+    code = "unavailable"
+
+
+class DriverUnavailable(Unavailable):
+    """The driver asked for, or every driver, cannot boot a microVM on this machine."""
+
+    code = "driver-unavailable"
+
+
+class KernelNotFound(Unavailable):
+    """No guest kernel was found."""
+
+    code = "kernel-not-found"
+
+
+class HarnessNotFound(Unavailable):
+    """The installed package carries no guest harness for this architecture."""
+
+    code = "harness-not-found"
+
+
+class ImageNotFound(AegisError):
+    """No image source knows the reference."""
+
+    code = "image-not-found"
+
+
+class ImageFailed(AegisError):
+    """The disk of an image could not be made."""
+
+    code = "image-failed"
+
+
+class BootFailed(AegisError):
+    """A guest did not come up; the message names the step and what was seen."""
+
+    code = "boot-failed"
+
+
+class BootTimedOut(BootFailed, TimeoutError):
+    """A guest was started and its harness did not answer in time."""
+
+    code = "boot-timed-out"
+
+
+class GuestDied(AegisError):
+    """A guest ended under a caller's hands; the message ends with the last lines of its console."""
+
+    code = "guest-died"
+
+
+class GuestNotResponding(AegisError, TimeoutError):
+    """A guest is there and does not answer."""
+
+    code = "guest-not-responding"
+
+
+class ProtocolViolation(AegisError):
+    """A guest broke the protocol between harness and host, and was ended for it."""
+
+    code = "protocol-violation"
+
+
+class SandboxClosed(AegisError):
+    """The sandbox was closed before or during the call."""
+
+    code = "sandbox-closed"
+
+
+class InputClosed(AegisError, BrokenPipeError):
+    """The command has ended or its standard input was closed."""
+
+    code = "input-closed"
+
+
+class OutputNotRead(AegisError):
+    """One stream of a command was waited for while the unread rest of another reached its bound."""
+
+    code = "output-not-read"
+
+
+class CommandFailed(AegisError):
+    """A command failed under ``check=True``; *result* is what it left."""
+
+    code = "command-failed"
+
+    def __init__(self, message: str, *, hint: str = "", result: Completed) -> None:
+        super().__init__(message, hint=hint)
+        self.result = result
+
+
+class CommandTimedOut(CommandFailed, TimeoutError):
+    """A command was ended under ``check=True`` because its time was up."""
+
+    code = "command-timed-out"

@@ -1,0 +1,169 @@
+"""What is asked of a harness and what it answers: the only place that knows their JSON.
+
+Answers come from a hostile place: each is checked for its form before it becomes a value.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import time
+
+import attrs
+
+from aegis_sdk.errors import BootFailed, ProtocolViolation
+from aegis_sdk.guest.channel import Channel
+from aegis_sdk.model import Command, Exit
+
+PROTOCOL = 1
+_TEXT_LIMIT = 4096
+
+
+@attrs.frozen
+class Booted:
+    """What a harness says when it is ready: its kernel's release, and its boot phases in seconds."""
+
+    kernel: str
+    phases: dict[str, float]
+
+
+@attrs.frozen
+class Started:
+    """The command runs; its process number in the guest."""
+
+    pid: int
+
+
+@attrs.frozen
+class NotStarted:
+    """The command could not be started: a shell's exit code for that, and why."""
+
+    code: int
+    message: str
+
+
+Event = Started | NotStarted | Exit
+
+
+def boot(channel: Channel, *, writable: bool, hostname: str, deadline: float) -> Booted:
+    """Tell the harness how to finish its boot, on the connection that becomes its control connection.
+
+    BootFailed if a step failed; EOFError if the guest ended; TimeoutError at the deadline (monotonic).
+    """
+    channel.send_line({"call": "control"})
+    channel.send_line(
+        {
+            "jsonrpc": "2.0",
+            "id": 1,
+            "method": "boot",
+            "params": {
+                "protocol": PROTOCOL,
+                "time_ns": time.time_ns(),
+                "entropy": base64.b64encode(os.urandom(32)).decode(),
+                "hostname": hostname,
+                "writable": writable,
+            },
+        }
+    )
+    answer = _object(channel.read_line(deadline=deadline), "an answer")
+    if "error" in answer:
+        error = _object(answer["error"], "an error")
+        raise BootFailed(f"the guest could not finish its boot: {_text(error, 'message')}")
+    return _booted(_object(answer.get("result"), "a result"))
+
+
+def _booted(result: dict[str, object]) -> Booted:
+    if (protocol := _integer(result, "protocol")) != PROTOCOL:
+        raise BootFailed(
+            f"the guest's harness speaks protocol {protocol}, this is {PROTOCOL}",
+            hint="install Aegis again, so that its parts are of one version",
+        )
+    phases = _object(result.get("phases"), "phases")
+    if len(phases) > 64:
+        raise ProtocolViolation(f"the guest names {len(phases)} phases of its boot")
+    return Booted(_text(result, "kernel"), {name[:64]: _seconds(phases, name) for name in phases})
+
+
+def start(channel: Channel, identity: str, command: Command) -> None:
+    """Make the connection that of a new process, named *identity*; frames follow."""
+    channel.send_line(
+        {
+            "call": "process",
+            "id": identity,
+            "argv": list(command.argv),
+            "env": dict(command.env),
+            "cwd": command.cwd,
+            "user": command.user,
+            "stdin": command.stdin,
+        }
+    )
+
+
+def signal(channel: Channel, identity: str, number: int, *, deadline: float) -> bool:
+    """Send a signal to all of a process's group; whether there was such a running process."""
+    return _call(channel, {"call": "signal", "id": identity, "signal": number}, deadline)
+
+
+def end(channel: Channel, identity: str, grace: float, *, deadline: float) -> bool:
+    """SIGTERM, *grace* seconds, SIGKILL for a process and its children; whether it was running."""
+    return _call(channel, {"call": "signal", "id": identity, "end": grace}, deadline)
+
+
+def event(payload: bytes) -> Event:
+    """What a process's event says."""
+    try:
+        words = _object(json.loads(payload), "an event")
+    except (ValueError, RecursionError) as error:
+        raise ProtocolViolation(f"the guest sent an event that is not JSON: {payload[:80]!r}") from error
+    match words.get("event"):
+        case "started":
+            return Started(_integer(words, "pid"))
+        case "failed":
+            return NotStarted(_code(words), _text(words, "message"))
+        case "exited":
+            number = None if words.get("signal") is None else _integer(words, "signal")
+            return Exit(code=_code(words), signal=number, out_of_memory=words.get("oom") is True)
+        case other:
+            raise ProtocolViolation(f"the guest sent an unknown event {str(other)[:80]!r}")
+
+
+def _call(channel: Channel, request: object, deadline: float) -> bool:
+    channel.send_line(request)
+    answer = _object(channel.read_line(deadline=deadline), "an answer")
+    if "error" in answer:
+        raise ProtocolViolation(f"the guest refused a call: {_text(answer, 'error')}")
+    return answer.get("found") is True
+
+
+def _object(value: object, what: str) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise ProtocolViolation(f"the guest sent {str(value)[:80]!r} where {what} belongs")
+    return value
+
+
+def _text(words: dict[str, object], name: str) -> str:
+    value = words.get(name)
+    if not isinstance(value, str):
+        raise ProtocolViolation(f"the guest sent {str(value)[:80]!r} as {name}")
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in value[:_TEXT_LIMIT])
+
+
+def _integer(words: dict[str, object], name: str) -> int:
+    value = words.get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 31:
+        raise ProtocolViolation(f"the guest sent {str(value)[:80]!r} as {name}")
+    return value
+
+
+def _code(words: dict[str, object]) -> int:
+    if (code := _integer(words, "code")) > 255:
+        raise ProtocolViolation(f"the guest sent {code} as an exit code")
+    return code
+
+
+def _seconds(words: dict[str, object], name: str) -> float:
+    value = words[name]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e6:
+        raise ProtocolViolation(f"the guest sent {str(value)[:80]!r} as the seconds of a phase")
+    return float(value)

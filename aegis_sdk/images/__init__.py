@@ -1,0 +1,1 @@
+"""What fills a guest's disks: image sources, file trees, and the EROFS files made of them."""

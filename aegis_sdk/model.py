@@ -1,0 +1,192 @@
+"""The frozen values that cross a seam, each checked where it is made."""
+
+from __future__ import annotations
+
+import enum
+import signal as signals
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import attrs
+
+from aegis_sdk.errors import InvalidValue
+
+#: What a harness, a kernel and a shell need to come up and answer (MiB; measured, not guessed).
+MINIMUM_MEMORY = 96
+_LAST_LINES = 20
+MAXIMUM_CPUS = 16  # the guest kernel's NR_CPUS
+
+
+def _fixed(words: Mapping[str, Any]) -> Mapping[str, Any]:  # Any: the field itself says of what
+    return MappingProxyType(dict(words))
+
+
+@attrs.frozen(kw_only=True)
+class SandboxSpec:
+    """What a new sandbox is to be; *memory* in MiB."""
+
+    image: str = "base"
+    memory: int = 512
+    cpus: int = 1
+    writable: bool = False
+    driver: str | None = None
+
+    def __attrs_post_init__(self) -> None:
+        _whole("memory", self.memory, at_least=MINIMUM_MEMORY, at_most=1 << 24, unit=" MiB")
+        _whole("cpus", self.cpus, at_least=1, at_most=MAXIMUM_CPUS)
+        if not isinstance(self.image, str) or not self.image:
+            raise InvalidValue(f"image must be a reference such as 'base', not {self.image!r}")
+
+
+def _whole(name: str, value: int, *, at_least: int, at_most: int, unit: str = "") -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidValue(f"{name} must be a whole number, not {value!r}")
+    if not at_least <= value <= at_most:
+        raise InvalidValue(f"{name} must be from {at_least} to {at_most}{unit}, not {value}")
+
+
+@attrs.frozen(kw_only=True)
+class Command:
+    """One command to be run in a guest."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = attrs.field(factory=dict, converter=_fixed)
+    cwd: str | None = None
+    user: str | None = None
+    stdin: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        if not self.argv:
+            raise InvalidValue("no command was given", hint='for example: vm.run("echo", "hello")')
+        for word in self.argv:
+            _text("an argument", word)
+        for name, value in self.env.items():
+            _text("the name of an environment variable", name)
+            _text(f"the value of {name}", value)
+            if not name or "=" in name:
+                raise InvalidValue(f"{name!r} cannot be the name of an environment variable")
+        if not self.argv[0]:
+            raise InvalidValue("the command's name is empty")
+        if self.cwd is not None:
+            _text("cwd", self.cwd)
+        if self.user is not None:
+            _text("user", self.user)
+
+
+def _text(name: str, value: str) -> None:
+    if not isinstance(value, str):
+        raise InvalidValue(f"{name} must be text, not {value!r}", hint="convert it with str(...)")
+    if "\0" in value:
+        raise InvalidValue(f"{name} cannot hold a NUL character: {value!r}")
+    try:
+        value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise InvalidValue(f"{name} is not text that UTF-8 can hold: {value!r}") from error
+
+
+@attrs.frozen(kw_only=True)
+class Exit:
+    """How a command ended: *code* as a shell gives it, *signal* the number that killed it."""
+
+    code: int
+    signal: int | None = None
+    out_of_memory: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Completed:
+    """A command that has ended, and all that it wrote; *duration* in seconds."""
+
+    argv: tuple[str, ...]
+    exit_code: int
+    stdout_bytes: bytes = attrs.field(repr=False)
+    stderr_bytes: bytes = attrs.field(repr=False)
+    duration: float
+    signal: str | None = None
+    timed_out: bool = False
+    out_of_memory: bool = False
+
+    @property
+    def stdout(self) -> str:
+        """Standard output as text; bytes that are not UTF-8 become U+FFFD."""
+        return self.stdout_bytes.decode("utf-8", "replace")
+
+    @property
+    def stderr(self) -> str:
+        """Standard error as text; bytes that are not UTF-8 become U+FFFD."""
+        return self.stderr_bytes.decode("utf-8", "replace")
+
+    @property
+    def ok(self) -> bool:
+        """Whether the command ended in time with exit code 0."""
+        return self.exit_code == 0 and not self.timed_out
+
+
+def signal_name(number: int | None) -> str | None:
+    """``SIGTERM`` for 15; a number that has no name here stays a number."""
+    if number is None:
+        return None
+    try:
+        return signals.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+class Cause(enum.Enum):
+    """Why a machine ended."""
+
+    STOPPED = "it was stopped by its owner"
+    POWERED_OFF = "the guest powered off or restarted"
+    PANICKED = "the guest's kernel panicked"
+    OUT_OF_MEMORY = "the guest ran out of memory"
+    KILLED = "its virtual machine monitor was killed"
+    FAILED = "its virtual machine monitor failed"
+    UNRESPONSIVE = "its harness stopped answering"
+    VIOLATION = "it broke the protocol"
+
+
+@attrs.frozen(kw_only=True)
+class Ending:
+    """How a machine ended, with what it said last on its console."""
+
+    cause: Cause
+    detail: str = ""
+    console: str = attrs.field(default="", repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.cause.value}: {self.detail}" if self.detail else self.cause.value
+
+    def last_words(self) -> str:
+        """The last lines of the console, to be put behind a message; empty if there were none."""
+        lines = [line for line in self.console.splitlines() if line.strip()][-_LAST_LINES:]
+        return "".join(f"\n  | {line}" for line in ("last on its console:", *lines)) if lines else ""
+
+
+@attrs.frozen(kw_only=True)
+class SandboxInfo:
+    """A running sandbox; *phases* are the named steps of its boot, in seconds, in their order."""
+
+    id: str
+    image: str
+    driver: str
+    accelerator: str
+    memory: int
+    cpus: int
+    pid: int
+    kernel: str
+    phases: Mapping[str, float] = attrs.field(converter=_fixed, repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class Check:
+    """One thing that Aegis needs here: whether it is there, what was seen, and what mends it.
+
+    *required* is false for what only makes Aegis slower when it is missing.
+    """
+
+    name: str
+    ok: bool
+    seen: str
+    fix: str = ""
+    required: bool = True

@@ -1,0 +1,274 @@
+"""A command that runs in a sandbox."""
+
+from __future__ import annotations
+
+import secrets
+import signal as signals
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from types import TracebackType
+from typing import Literal, NoReturn, Self
+
+from aegis_sdk.engine.base import Engine
+from aegis_sdk.errors import (
+    GuestDied,
+    GuestNotResponding,
+    InputClosed,
+    InvalidValue,
+    ProtocolViolation,
+    SandboxClosed,
+)
+from aegis_sdk.guest import requests
+from aegis_sdk.guest.channel import Channel, Kind
+from aegis_sdk.guest.conversation import Conversation
+from aegis_sdk.model import Cause, Command, Completed, Exit, signal_name
+
+StreamName = Literal["stdout", "stderr"]
+
+_GRACE = 5.0  # between SIGTERM and SIGKILL
+_ANSWER = 10.0  # for what a harness does at once, on a host that is busy
+_NAMES: dict[Kind, StreamName] = {Kind.STDOUT: "stdout", Kind.STDERR: "stderr"}
+
+
+class Output:
+    """One stream of a process: iterate over it for its lines of text, as they come."""
+
+    def __init__(self, following: Callable[[], bytes]) -> None:
+        self._following = following
+
+    def chunks(self) -> Iterator[bytes]:
+        """The bytes in the pieces in which they come, to the end of the stream."""
+        while piece := self._following():
+            yield piece
+
+    def read_bytes(self) -> bytes:
+        """All that is still to come, to the end of the stream."""
+        return b"".join(self.chunks())
+
+    def read(self) -> str:
+        """The same as text; bytes that are not UTF-8 become U+FFFD."""
+        return self.read_bytes().decode("utf-8", "replace")
+
+    def __iter__(self) -> Iterator[str]:
+        """Lines of text with their newlines; the last may have none."""
+        parts: list[bytes] = []
+        for piece in self.chunks():
+            *lines, rest = piece.split(b"\n")
+            for line in lines:
+                yield b"".join((*parts, line, b"\n")).decode("utf-8", "replace")
+                parts = []
+            if rest:
+                parts.append(rest)
+        if parts:
+            yield b"".join(parts).decode("utf-8", "replace")
+
+
+class Process:
+    """A running command: read its output, feed it, signal it, wait for it.
+
+    Nothing is lost when nobody reads: the command then waits, alone. Several threads may use one process. Closing it,
+    or leaving its ``with`` block, ends the command and its children.
+    """
+
+    def __init__(self, engine: Engine, sandbox: str, command: Command, *, on_end: Callable[[Process], None]) -> None:
+        self.argv = command.argv
+        self._engine, self._sandbox, self._on_end = engine, sandbox, on_end
+        self._takes_input = command.stdin
+        self._id = secrets.token_hex(8)
+        self._closed = False
+        self._started_at = time.monotonic()
+        channel = Channel(engine.dial(sandbox))
+        try:
+            self._conversation = Conversation(channel, self._id, command)
+        except OSError:
+            channel.close()
+            self._raise_lost()
+        self.stdout = Output(lambda: self._next(Kind.STDOUT)[1])
+        self.stderr = Output(lambda: self._next(Kind.STDERR)[1])
+
+    @property
+    def pid(self) -> int | None:
+        """Its process number in the guest; None if it could not be started."""
+        self._until(lambda: self._conversation.begun)
+        return self._conversation.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """Its exit code, 128 + N after signal N; None while it runs."""
+        end = self._end(deadline=0.0)
+        return end.code if end else None
+
+    @property
+    def signal(self) -> str | None:
+        """The name of the signal that killed it, such as ``SIGTERM``; None if none did, or none yet."""
+        return signal_name(self._conversation.exit.signal) if self._conversation.exit else None
+
+    def output(self, timeout: float | None = None) -> Iterator[tuple[StreamName, bytes]]:
+        """Both streams, piece by piece as they come, each with the name of its stream.
+
+        TimeoutError when they are not at their end after *timeout* seconds; the command runs on.
+        """
+        deadline = deadline_after(timeout)
+        while True:
+            kind, piece = self._next(Kind.STDOUT, Kind.STDERR, deadline=deadline)
+            if not piece:
+                return
+            yield _NAMES[kind], piece
+
+    def write(self, data: bytes | str) -> None:
+        """Feed its standard input, waiting as long as it does not read; InputClosed if it takes no more."""
+        raw = data.encode() if isinstance(data, str) else bytes(data)
+        if raw:
+            self._send(raw)
+
+    def close_stdin(self) -> None:
+        """End its standard input; fine if it is closed or the command has ended."""
+        if self._takes_input:
+            with suppress(InputClosed):
+                self._send(b"")
+            self._takes_input = False
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end; its exit code. TimeoutError after *timeout* seconds, and it runs on."""
+        end = self._end(deadline_after(timeout))
+        if end is None:
+            raise TimeoutError(f"{self} runs on after {timeout} s")
+        return end.code
+
+    def kill(self, signal: int | str = signals.SIGKILL) -> None:
+        """Send *signal*, a number or a name, to it and its process group; fine if it has ended."""
+        number = _signal_number(signal)
+        self._ask(lambda channel, deadline: requests.signal(channel, self._id, number, deadline=deadline))
+
+    def end(self, grace: float = _GRACE) -> None:
+        """SIGTERM, and SIGKILL *grace* seconds later, to it and all its children; does not wait for the end."""
+        self._ask(lambda channel, deadline: requests.end(channel, self._id, grace, deadline=deadline))
+
+    def complete(self, *, input: bytes | str | None = None, timeout: float | None = None) -> Completed:
+        """Feed it *input*, gather all its output, and wait; it is ended when *timeout* seconds are over.
+
+        GuestNotResponding if it then does not end; GuestDied if the guest ends first.
+        """
+        if self._takes_input and input is not None:
+            self._conversation.feed(input.encode() if isinstance(input, str) else bytes(input))
+        end = self._end(deadline_after(timeout), bounded=False)
+        timed_out = end is None
+        if end is None:
+            self.end()
+            end = self._end(deadline_after(_GRACE + _ANSWER), bounded=False)
+        if end is None:
+            raise GuestNotResponding(f"{self} was to end after {timeout} s, and its sandbox does not answer")
+        return Completed(
+            argv=self.argv,
+            exit_code=end.code,
+            stdout_bytes=self._gather(Kind.STDOUT),
+            stderr_bytes=self._gather(Kind.STDERR),
+            duration=time.monotonic() - self._started_at,
+            signal=signal_name(end.signal),
+            timed_out=timed_out,
+            out_of_memory=end.out_of_memory,
+        )
+
+    def close(self) -> None:
+        """End it if it runs, and give its connection back; whoever waits for it gets SandboxClosed."""
+        self._closed = True
+        self._conversation.hang_up()
+        self._on_end(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        end = self._conversation.exit
+        return f"<Process {' '.join(self.argv)!r} {f'exit_code={end.code}' if end else 'running'}>"
+
+    def _ended(self) -> bool:
+        return self._conversation.exit is not None
+
+    def _end(self, deadline: float | None, *, bounded: bool = True) -> Exit | None:
+        self._until(self._ended, deadline=deadline, bounded=bounded)
+        return self._conversation.exit
+
+    def _next(self, *kinds: Kind, deadline: float | None = None) -> tuple[Kind, bytes]:
+        """The next piece of one of the streams; empty at their end."""
+        if not self._until(lambda: self._conversation.has(*kinds) or self._ended(), deadline=deadline):
+            raise TimeoutError(f"{self} runs on")
+        for kind in kinds:
+            if piece := self._conversation.take(kind):
+                return kind, piece
+        return kinds[0], b""
+
+    def _gather(self, kind: Kind) -> bytes:
+        return b"".join(iter(lambda: self._conversation.take(kind), b""))
+
+    def _until(self, done: Callable[[], bool], *, deadline: float | None = None, bounded: bool = True) -> bool:
+        try:
+            reached = self._conversation.until(done, deadline=deadline, bounded=bounded)
+        except EOFError:
+            self._raise_lost()
+        except ProtocolViolation:
+            self._engine.remove(self._sandbox)
+            raise
+        if self._ended() and not self._closed:
+            self.close()
+        return reached
+
+    def _send(self, data: bytes) -> None:
+        if not self._takes_input:
+            raise InputClosed(
+                f"{self} has no standard input", hint="start it with stdin=True, and write before close_stdin()"
+            )
+        try:
+            self._conversation.write(data)
+        except OSError as error:
+            self._until(self._ended, deadline=deadline_after(_ANSWER))  # a guest that died says so here
+            raise InputClosed(f"{self} takes no more input") from error
+
+    def _ask(self, request: Callable[[Channel, float], bool]) -> None:
+        # Before it is known to have begun, the request could overtake it.
+        if not self._until(lambda: self._conversation.begun, deadline=deadline_after(_ANSWER), bounded=False):
+            raise GuestNotResponding(f"the sandbox of {self} has not answered for {_ANSWER:.0f} s")
+        if self._ended():
+            return
+        channel = Channel(self._engine.dial(self._sandbox))
+        try:
+            request(channel, time.monotonic() + _ANSWER)
+        except TimeoutError as error:
+            raise GuestNotResponding(f"the sandbox of {self} has not answered for {_ANSWER:.0f} s") from error
+        except (EOFError, OSError):
+            self._raise_lost()
+        finally:
+            channel.close()
+
+    def _raise_lost(self) -> NoReturn:
+        """Say why the connection is gone."""
+        if self._closed:
+            raise SandboxClosed(f"{' '.join(self.argv)!r} was closed while somebody waited for it")
+        ending = self._engine.ending(self._sandbox, timeout=_ANSWER)
+        if ending is None:
+            raise ProtocolViolation(f"the guest's harness dropped the connection of {' '.join(self.argv)!r}")
+        if ending.cause is Cause.STOPPED:
+            raise SandboxClosed(f"the sandbox was closed while {' '.join(self.argv)!r} ran")
+        raise GuestDied(f"the guest ended while {' '.join(self.argv)!r} ran: {ending}{ending.last_words()}")
+
+
+def deadline_after(timeout: float | None) -> float | None:
+    """The monotonic time when *timeout* seconds are over; None for no limit. InvalidValue unless it is positive."""
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
+        raise InvalidValue(f"timeout must be seconds, more than 0, or None for no limit; not {timeout!r}")
+    return time.monotonic() + timeout
+
+
+def _signal_number(signal: int | str) -> int:
+    try:
+        return int(signals.Signals[signal] if isinstance(signal, str) else signals.Signals(signal))
+    except (KeyError, ValueError) as error:
+        raise InvalidValue(f"there is no signal {signal!r}", hint="for example 15 or 'SIGTERM'") from error

@@ -1,0 +1,144 @@
+"""A microVM under a user's hand."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from aegis_sdk.config import Config
+from aegis_sdk.engine.base import Engine
+from aegis_sdk.errors import CommandFailed, CommandTimedOut
+from aegis_sdk.model import Command, Completed, SandboxInfo, SandboxSpec
+from aegis_sdk.process import Process, deadline_after
+
+_LAST_LINES = 10
+
+
+class Sandbox:
+    """A microVM of its own: it runs when this returns, and is gone when it is closed or nobody holds it any more.
+
+    *image* is what fills its file system, *memory* is in MiB; *writable* puts a throw-away layer over the read-only
+    root. *driver* is ``auto``, or the name of one. Unavailable says what this machine lacks, BootFailed which step
+    of the boot went wrong.
+    """
+
+    def __init__(
+        self,
+        image: str = "base",
+        *,
+        memory: int = 512,
+        cpus: int = 1,
+        writable: bool = False,
+        driver: str | None = None,
+        engine: Engine | None = None,
+    ) -> None:
+        spec = SandboxSpec(image=image, memory=memory, cpus=cpus, writable=writable, driver=driver)
+        self._engine = engine or engine_here()
+        self._info = self._engine.create(spec)
+        self._processes: set[Process] = set()
+        self._close = weakref.finalize(self, _remove, self._engine, self._info.id, os.getpid(), self._processes)
+
+    @property
+    def id(self) -> str:
+        """Its name among all sandboxes."""
+        return self._info.id
+
+    def info(self) -> SandboxInfo:
+        """What it is and how its boot went."""
+        return self._info
+
+    def run(
+        self,
+        *argv: str,
+        input: bytes | str | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: str | None = None,
+        timeout: float | None = None,
+        check: bool = False,
+    ) -> Completed:
+        """Run a command to its end; a non-zero exit is a result, not an error, unless *check* says so.
+
+        After *timeout* seconds the command and its children are ended: SIGTERM, 5 s, SIGKILL. *env* adds to the image's
+        environment; *user* is a name or a number, with ``:group`` if wanted. GuestDied if the guest ends first.
+        """
+        deadline_after(timeout)  # a wrong one is refused before anything runs
+        with self.start(*argv, stdin=input is not None, env=env, cwd=cwd, user=user) as process:
+            completed = process.complete(input=input, timeout=timeout)
+        return checked(completed) if check else completed
+
+    def shell(
+        self,
+        script: str,
+        *,
+        input: bytes | str | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: str | None = None,
+        timeout: float | None = None,
+        check: bool = False,
+    ) -> Completed:
+        """Run *script* by the image's /bin/sh; otherwise as ``run``."""
+        return self.run("/bin/sh", "-c", script, input=input, env=env, cwd=cwd, user=user, timeout=timeout, check=check)
+
+    def start(
+        self,
+        *argv: str,
+        stdin: bool = False,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: str | None = None,
+    ) -> Process:
+        """Start a command and give it back while it runs; with *stdin* it can be written to."""
+        command = Command(argv=argv, env=env or {}, cwd=cwd, user=user, stdin=stdin)
+        process = Process(self._engine, self.id, command, on_end=self._processes.discard)
+        self._processes.add(process)  # a command runs on when its caller forgets it
+        return process
+
+    def close(self) -> None:
+        """End the guest at once, with all that runs in it; fine if it has ended."""
+        self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Sandbox {self.id} image={self._info.image!r} {'running' if self._close.alive else 'closed'}>"
+
+
+def checked(completed: Completed) -> Completed:
+    """*completed*, if the command went well; else CommandFailed or CommandTimedOut."""
+    if completed.ok:
+        return completed
+    command = " ".join(completed.argv)
+    last = "".join(f"\n  | {line}" for line in completed.stderr.splitlines()[-_LAST_LINES:])
+    if completed.timed_out:
+        raise CommandTimedOut(f"{command!r} was ended after {completed.duration:.1f} s{last}", result=completed)
+    how = f"was ended by {completed.signal}" if completed.signal else f"failed with exit code {completed.exit_code}"
+    if completed.out_of_memory:
+        how += ", because the guest ran out of memory"
+    raise CommandFailed(f"{command!r} {how}{last}", result=completed)
+
+
+def engine_here() -> Engine:
+    """The engine in this process, as the environment configures it."""
+    from aegis_sdk.engine.local import LocalEngine
+
+    return LocalEngine(Config.from_environment())
+
+
+def _remove(engine: Engine, sandbox: str, owner: int, processes: set[Process]) -> None:
+    # A forked child holds a copy of the object, not the sandbox.
+    if os.getpid() != owner:
+        return
+    engine.remove(sandbox)
+    for process in list(processes):
+        process.close()

@@ -1,0 +1,1 @@
+"""Figures, each against its floor on the same machine in the same run: ``python -m benchmarks``."""

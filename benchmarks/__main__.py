@@ -1,0 +1,168 @@
+"""Run every benchmark, print a table, and write it as JSON.
+
+    python -m benchmarks [--json FILE] [NAME...]
+
+Each figure is the median of rounds in which figure and floor take turns, so that a machine whose speed drifts is as
+slow for the one as for the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+
+import aegis_sdk as aegis
+from benchmarks.floor import Ground
+
+_POURED = 200 << 20
+
+
+@attrs.frozen
+class Figure:
+    """One row: what was measured, what it is measured against, and what is to be held."""
+
+    what: str
+    unit: str
+    figure: float
+    floor: float
+    bar: str
+    held: bool
+
+    @property
+    def ratio(self) -> float:
+        return self.figure / self.floor
+
+
+def boot(ground: Ground) -> Figure:
+    """Cold: from ``Sandbox()`` to the first command's result."""
+    ours, floors = [], []
+    for _ in range(9):
+        with ground.boot() as floor:
+            floors.append(floor.ready)
+        start = time.perf_counter()
+        with aegis.Sandbox() as vm:
+            vm.run("true")
+            ours.append(time.perf_counter() - start)
+    figure, floor_ = statistics.median(ours), statistics.median(floors)
+    return Figure("cold boot to first result", "s", figure, floor_, "1.3 x", figure <= 1.3 * floor_)
+
+
+def execute(ground: Ground) -> Figure:
+    """The round trip of ``run("true")``."""
+    ours, floors = [], []
+    with ground.boot() as floor, aegis.Sandbox() as vm:
+        for _ in range(10):
+            floors.append(floor.spawn(20) * 1e3)
+            for _ in range(10):
+                start = time.perf_counter()
+                vm.run("true")
+                ours.append((time.perf_counter() - start) * 1e3)
+    figure, floor_ = statistics.median(ours), statistics.median(floors)
+    return Figure('run("true")', "ms", figure, floor_, "+ 2 ms", figure <= floor_ + 2)
+
+
+def output(ground: Ground) -> Figure:
+    """What a command writes, until Python has it."""
+    ours, floors = [], []
+    with ground.boot() as floor, aegis.Sandbox() as vm:
+        for _ in range(5):
+            floors.append(_POURED / floor.pour(_POURED) / 1e6)
+            start = time.perf_counter()
+            vm.run("dd", "if=/dev/zero", "bs=64k", f"count={_POURED >> 16}", check=True)
+            ours.append(_POURED / (time.perf_counter() - start) / 1e6)
+    figure, floor_ = statistics.median(ours), statistics.median(floors)
+    return Figure("stdout to Python", "MB/s", figure, floor_, "0.6 x", figure >= 0.6 * floor_)
+
+
+def importing(_ground: Ground) -> Figure:
+    """``import aegis_sdk`` in a new interpreter."""
+    ours, floors = [], []
+    for _ in range(15):
+        floors.append(_seconds(sys.executable, "-c", "pass") * 1e3)
+        ours.append(_seconds(sys.executable, "-c", "import aegis_sdk") * 1e3)
+    figure, floor_ = statistics.median(ours), statistics.median(floors)
+    return Figure("import aegis_sdk", "ms", figure, floor_, "+ 45 ms", figure <= floor_ + 45)
+
+
+def command_line(_ground: Ground) -> Figure:
+    """``aegis run -- true`` against the same through the SDK in a running interpreter."""
+    ours, floors = [], []
+    for _ in range(7):
+        start = time.perf_counter()
+        with aegis.Sandbox() as vm:
+            vm.run("true")
+        floors.append((time.perf_counter() - start) * 1e3)
+        ours.append(_seconds(sys.executable, "-m", "aegis_cli", "run", "--", "true") * 1e3)
+    figure, floor_ = statistics.median(ours), statistics.median(floors)
+    return Figure("aegis run -- true", "ms", figure, floor_, "+ 150 ms", figure <= floor_ + 150)
+
+
+def idle(ground: Ground) -> Figure:
+    """What a guest that does nothing keeps resident."""
+    ours, floors = [], []
+    for _ in range(3):
+        with ground.boot() as floor, aegis.Sandbox() as vm:
+            time.sleep(2)
+            floors.append(_resident(floor.pid))
+            ours.append(_resident(vm.info().pid))
+    figure, floor_ = statistics.median(ours), statistics.median(floors)
+    return Figure("idle guest, resident", "MB", figure, floor_, "+ 8 MB", figure <= floor_ + 8)
+
+
+def _seconds(*command: str) -> float:
+    start = time.perf_counter()
+    subprocess.run(command, stdin=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - start
+
+
+def _resident(pid: int) -> float:
+    words = Path(f"/proc/{pid}/status").read_text().split()
+    return int(words[words.index("VmRSS:") + 1]) / 1e3
+
+
+BENCHMARKS: dict[str, Callable[[Ground], Figure]] = {
+    "boot": boot,
+    "exec": execute,
+    "output": output,
+    "import": importing,
+    "cli": command_line,
+    "idle": idle,
+}
+
+
+def main() -> None:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("--json", type=Path, help="also write the table to this file")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
+    options = parser.parse_args()
+    if unknown := set(options.names) - set(BENCHMARKS):
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+    with tempfile.TemporaryDirectory(prefix="aegis-benchmarks-") as home:
+        os.environ["AEGIS_HOME"] = home
+        ground = Ground.lay(Path(home))
+        figures = [_report(BENCHMARKS[name](ground)) for name in options.names or BENCHMARKS]
+    if options.json:
+        options.json.write_text(json.dumps([{**attrs.asdict(f), "ratio": f.ratio} for f in figures], indent=2) + "\n")
+
+
+def _report(figure: Figure) -> Figure:
+    print(
+        f"{figure.what:28} {figure.figure:9.2f} {figure.unit:5} floor {figure.floor:9.2f}  ratio {figure.ratio:5.2f}"
+        f"  bar {figure.bar:9} {'held' if figure.held else 'MISSED'}",
+        flush=True,
+    )
+    return figure
+
+
+main()

@@ -1,0 +1,3 @@
+module aegis/benchmarks/floor
+
+go 1.24

@@ -1,0 +1,122 @@
+package boot
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+const (
+	imageDisk = "/dev/vdb"
+	patience  = 10 * time.Second
+
+	scratch = "/mnt" // a tmpfs that holds everything that the guest may change about its image
+	disk    = scratch + "/disk"
+	root    = scratch + "/root"
+)
+
+// layers builds the root directory: the image's disk, which is read-only, below a throw-away layer in memory.
+type layers struct {
+	writable bool
+	scratch  *os.File // keeps the layers in reach when the root has changed
+}
+
+// enter mounts the image and makes it the root directory.
+func (l *layers) enter() error {
+	tmpfs := mount{"tmpfs", scratch, "tmpfs", nosuid | nodev, "mode=0755"}
+	if err := tmpfs.do(); err != nil {
+		return err
+	}
+	for _, name := range []string{"disk", "root", "upper", "work", "var", "varwork"} {
+		if err := os.Mkdir(scratch+"/"+name, 0o755); err != nil {
+			return err
+		}
+	}
+	if err := waitFor(imageDisk); err != nil {
+		return err
+	}
+	image := mount{imageDisk, disk, "erofs", syscall.MS_RDONLY | nodev, ""}
+	if err := image.do(); err != nil {
+		return err
+	}
+	overlay := mount{"overlay", root, "overlay", nodev, overlayOptions(scratch, disk, "upper", "work")}
+	if err := overlay.do(); err != nil {
+		return err
+	}
+	return l.pivot()
+}
+
+func overlayOptions(scratch, lower, upper, work string) string {
+	return "lowerdir=" + lower + ",upperdir=" + scratch + "/" + upper + ",workdir=" + scratch + "/" + work
+}
+
+// waitFor waits for a disk: the kernel may still be looking for it.
+func waitFor(device string) error {
+	deadline := time.Now().Add(patience)
+	for {
+		if _, err := os.Stat(device); err == nil {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return errors.New("no disk at " + device)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// pivot swaps the roots. The old one is now mounted over the new one's top, reachable as ".", until seal.
+func (l *layers) pivot() error {
+	var err error
+	if l.scratch, err = os.Open(scratch); err != nil {
+		return err
+	}
+	if err := os.Chdir(root); err != nil {
+		return err
+	}
+	if err := syscall.PivotRoot(".", "."); err != nil {
+		return os.NewSyscallError("pivot_root", err)
+	}
+	return nil
+}
+
+// mountVar gives /var a throw-away layer of its own when the root has none. It uses the disk as the lower layer, not
+// the root, so that an overlay can be mounted in there: the kernel stacks two at most.
+func (l *layers) mountVar() error {
+	real, err := realVar()
+	if l.writable || err != nil {
+		return err
+	}
+	below := "/proc/self/fd/" + strconv.Itoa(int(l.scratch.Fd()))
+	if _, err := os.Lstat(below + "/disk" + real); err != nil {
+		return mount{"tmpfs", real, "tmpfs", nosuid | nodev, "mode=0755"}.do()
+	}
+	return mount{"overlay", real, "overlay", nosuid | nodev, overlayOptions(below, below+"/disk"+real, "var", "varwork")}.do()
+}
+
+// realVar returns the directory that /var is, which the image may have made a symbolic link.
+func realVar() (string, error) {
+	real, err := filepath.EvalSymlinks("/var")
+	if info, failure := os.Stat("/var"); err == nil && failure == nil && info.IsDir() && real != "/" {
+		return real, nil
+	}
+	return "/var", replace("/var")
+}
+
+// seal makes the root read-only and lets go of the old one: nothing of the harness's disk or of the layers can be
+// reached from the guest's tree any more.
+func (l *layers) seal() error {
+	l.scratch.Close()
+	if err := syscall.Unmount(".", syscall.MNT_DETACH); err != nil {
+		return os.NewSyscallError("umount of the old root", err)
+	}
+	if err := os.Chdir("/"); err != nil {
+		return err
+	}
+	if l.writable {
+		return nil
+	}
+	return mount{"overlay", "/", "", syscall.MS_REMOUNT | syscall.MS_RDONLY | nodev, ""}.do()
+}

@@ -1,0 +1,112 @@
+package boot
+
+import (
+	"errors"
+	"os"
+	"syscall"
+)
+
+// ours are mount points, which must be real directories; theirs may also be symbolic links of the image.
+var (
+	ours   = []string{"/proc", "/sys", "/dev", "/tmp", "/run", "/workspace"}
+	theirs = []string{"/etc", "/var"}
+)
+
+var devices = []mount{
+	{"devpts", "/dev/pts", "devpts", nosuid | noexec, "newinstance,ptmxmode=0666,mode=0620,gid=5"},
+	{"tmpfs", "/dev/shm", "tmpfs", nosuid | nodev, "mode=1777"},
+	{"mqueue", "/dev/mqueue", "mqueue", nosuid | nodev | noexec, ""},
+}
+
+var scratchPlaces = []mount{
+	{"tmpfs", "/tmp", "tmpfs", nosuid | nodev, "mode=1777"},
+	{"tmpfs", "/run", "tmpfs", nosuid | nodev, "mode=0755"},
+	{"tmpfs", "/workspace", "tmpfs", nosuid | nodev, "mode=0777"},
+	{"cgroup2", "/sys/fs/cgroup", "cgroup2", nosuid | nodev | noexec, ""},
+}
+
+var links = [][2]string{
+	{"/proc/self/fd", "/dev/fd"},
+	{"/proc/self/fd/0", "/dev/stdin"},
+	{"/proc/self/fd/1", "/dev/stdout"},
+	{"/proc/self/fd/2", "/dev/stderr"},
+}
+
+// places gives the image the directories and file systems that every Linux system has.
+func places() error {
+	if err := directories(); err != nil {
+		return err
+	}
+	if err := mountAll(kernelFiles); err != nil {
+		return err
+	}
+	for _, device := range devices {
+		if err := os.Mkdir(device.target, 0o755); err != nil && !os.IsExist(err) {
+			return err
+		}
+	}
+	for _, link := range links {
+		if err := os.Symlink(link[0], link[1]); err != nil && !os.IsExist(err) {
+			return err
+		}
+	}
+	if err := mountAll(devices); err != nil {
+		return err
+	}
+	return mountAll(scratchPlaces)
+}
+
+func directories() error {
+	for _, path := range ours {
+		if info, err := os.Lstat(path); err != nil || !info.IsDir() {
+			if err := replace(path); err != nil {
+				return err
+			}
+		}
+	}
+	for _, path := range theirs {
+		if info, err := os.Stat(path); err != nil || !info.IsDir() {
+			if err := replace(path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// replace puts an empty directory where the image has something else or nothing.
+func replace(path string) error {
+	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	return os.Mkdir(path, 0o755)
+}
+
+const resolvConf = "# This guest has no network: there is no name server to ask.\n"
+
+// writeFiles writes the few files of /etc that are about this guest and not about its image.
+func writeFiles(hostname string) error {
+	hosts := "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t" + hostname + "\n"
+	files := [][2]string{
+		{"/etc/hosts", hosts}, {"/etc/hostname", hostname + "\n"}, {"/etc/resolv.conf", resolvConf},
+	}
+	for _, file := range files {
+		if err := writeFresh(file[0], file[1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeFresh never follows a symbolic link of the image.
+func writeFresh(path, text string) error {
+	if err := os.RemoveAll(path); err != nil {
+		return err
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteString(text)
+	return errors.Join(err, file.Close())
+}

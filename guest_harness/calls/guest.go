@@ -1,0 +1,66 @@
+// Package calls serves what the host asks for: one connection a call, whose first line says which.
+package calls
+
+import (
+	"errors"
+	"os"
+
+	"aegis/guest_harness/console"
+	"aegis/guest_harness/process"
+	"aegis/guest_harness/wire"
+	"aegis/guest_harness/yamux"
+)
+
+const longestLine = 1 << 20
+
+// Guest answers the calls of one guest.
+type Guest struct {
+	boot     Boot
+	cgroups  string
+	children <-chan os.Signal
+	booted   chan struct{} // closed when boot has been answered
+	commands *process.Table
+	failure  error // of the boot
+}
+
+// NewGuest returns a guest that waits for its boot request. Below the directory *cgroups* it makes a cgroup for each
+// command; *children* tells when processes end.
+func NewGuest(boot Boot, cgroups string, children <-chan os.Signal) *Guest {
+	return &Guest{boot: boot, cgroups: cgroups, children: children, booted: make(chan struct{})}
+}
+
+// Serve serves one connection to its end.
+func (g *Guest) Serve(stream *yamux.Stream) {
+	defer console.Survive("a call", stream.Reset)
+	line, err := stream.ReadLine(longestLine)
+	if err != nil {
+		stream.Reset()
+		return
+	}
+	if err := g.dispatch(stream, line); err != nil {
+		_ = stream.SendLast(wire.Line(wire.Pair{Name: "error", Value: err.Error()}))
+	}
+}
+
+// dispatch returns an error when the call was not understood, before it has sent anything.
+func (g *Guest) dispatch(stream *yamux.Stream, line []byte) error {
+	value, err := wire.Parse(line)
+	if err != nil {
+		return err
+	}
+	fields := wire.Take(value)
+	call := fields.String("call")
+	if call == "control" {
+		return g.control(stream, fields)
+	}
+	<-g.booted
+	switch {
+	case g.failure != nil:
+		return g.failure
+	case call == "process":
+		return g.process(stream, fields)
+	case call == "signal":
+		return g.signal(stream, fields)
+	}
+	return errors.New("unknown call: " + call)
+}

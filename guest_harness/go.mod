@@ -1,0 +1,3 @@
+module aegis/guest_harness
+
+go 1.24

@@ -1,0 +1,128 @@
+package process
+
+import (
+	"os"
+	"syscall"
+
+	"aegis/guest_harness/users"
+)
+
+// launch is everything about a start but the file to execute.
+type launch struct {
+	command Command
+	account users.Account
+	cwd     string
+	env     []string
+	files   []uintptr
+}
+
+// Start starts a command, or says why it cannot be.
+func (t *Table) Start(command Command) (*Running, *Failure) {
+	if t.known(command.ID) {
+		return nil, failed(otherFailure, "id "+command.ID+" is in use")
+	}
+	account, err := t.users.Find(command.User)
+	if err != nil {
+		return nil, failed(otherFailure, err.Error())
+	}
+	env := environment(command.Env, account, t.hostname)
+	pipes, err := openPipes(command.Stdin)
+	if err != nil {
+		return nil, failed(otherFailure, "pipes: "+reason(err))
+	}
+	start := launch{command, account, within("/", command.Cwd), environ(env), pipes.childs(t.null)}
+	running, why := t.search(env["PATH"], start)
+	pipes.closeChilds()
+	if why != nil {
+		pipes.closeOurs()
+		return nil, why
+	}
+	running.Stdin, running.Stdout, running.Stderr = pipes.ours(t.null)
+	return running, nil
+}
+
+// search starts the first file that the kernel accepts, as execvp does. Only when there is none does it look why:
+// under emulation a look at a file costs almost as much as the start.
+func (t *Table) search(path string, start launch) (*Running, *Failure) {
+	name := start.command.Argv[0]
+	var refused *Failure
+	for _, file := range places(name, path, start.cwd) {
+		if !executable(file) {
+			continue
+		}
+		running, err := t.executeAny(file, start)
+		if err == nil {
+			return running, nil
+		}
+		why := explain(file, start, err)
+		if why.Code == otherFailure {
+			return nil, why
+		}
+		if refused == nil || refused.Code == notFound {
+			refused = why
+		}
+	}
+	if why := checkCwd(start.cwd); why != nil {
+		return nil, why
+	}
+	if refused == nil {
+		refused = missing(name, path, start.cwd)
+	}
+	return nil, refused
+}
+
+// executeAny executes a file, by /bin/sh when it is a script that does not name its interpreter.
+func (t *Table) executeAny(file string, start launch) (*Running, error) {
+	running, err := t.execute(file, start.command.Argv, start)
+	if err == syscall.ENOEXEC && plainScript(file) {
+		argv := append([]string{"/bin/sh", file}, start.command.Argv[1:]...)
+		return t.execute("/bin/sh", argv, start)
+	}
+	return running, err
+}
+
+func (t *Table) execute(file string, argv []string, start launch) (*Running, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	running := &Running{Ended: make(chan Status, 1), id: start.command.ID, table: t}
+	for attempt := 0; ; attempt++ {
+		running.group = t.cgroups.take()
+		var err error
+		running.PID, err = fork(file, argv, start, running.group)
+		if err == nil {
+			t.byID[running.id], t.byPID[running.PID] = running, running
+			return running, nil
+		}
+		if running.group == nil {
+			return nil, err
+		}
+		running.group.spent = unusable(err)
+		t.cgroups.give(running.group)
+		if !unusable(err) || attempt > spares {
+			return nil, err
+		}
+	}
+}
+
+// unusable tells whether it was the cgroup that could not take a process: the guest may have changed or removed it.
+func unusable(err error) bool {
+	return err == syscall.EBUSY || err == syscall.ENODEV || err == syscall.EOPNOTSUPP
+}
+
+func fork(file string, argv []string, start launch, group *cgroup) (int, error) {
+	attributes := &syscall.ProcAttr{
+		Dir:   start.cwd,
+		Env:   start.env,
+		Files: start.files,
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	}
+	if group != nil {
+		attributes.Sys.UseCgroupFD, attributes.Sys.CgroupFD = true, group.dir
+	}
+	if os.Geteuid() == 0 {
+		attributes.Sys.Credential = &syscall.Credential{
+			Uid: start.account.UID, Gid: start.account.GID, Groups: start.account.Groups,
+		}
+	}
+	return syscall.ForkExec(file, argv, attributes)
+}

@@ -1,0 +1,110 @@
+package process
+
+import (
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"aegis/guest_harness/users"
+)
+
+// Table holds the commands that run. Its lock is held while a process is forked, signalled or reaped: between these,
+// a pid of ours is never another process.
+type Table struct {
+	users    *users.Directory
+	hostname string
+	null     int
+
+	mu        sync.Mutex
+	byID      map[string]*Running
+	byPID     map[int]*Running
+	lingering []*Running // they have ended and left something running in their cgroup
+	sweeping  bool
+	cgroups   cgroups
+	oom       oomCounter
+}
+
+// Running is a command from its start until its main process has been reaped.
+type Running struct {
+	PID    int
+	Stdin  *os.File // nil when the command has none
+	Stdout *Output
+	Stderr *Output
+	Ended  chan Status // gets one status
+
+	id    string
+	group *cgroup // nil when there are no cgroups, and when nothing runs in it any more
+	table *Table
+}
+
+// NewTable prepares to run commands in the current root directory. It makes the directory *cgroupRoot* for their cgroups,
+// or does without.
+func NewTable(hostname, cgroupRoot string) (*Table, error) {
+	null, err := syscall.Open("/dev/null", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	table := &Table{
+		users:    users.NewDirectory(users.Files{Passwd: "/etc/passwd", Group: "/etc/group"}),
+		hostname: hostname,
+		null:     null,
+		byID:     map[string]*Running{},
+		byPID:    map[int]*Running{},
+		cgroups:  newCgroups(cgroupRoot),
+	}
+	table.oom.grew()
+	return table, nil
+}
+
+func (t *Table) known(id string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.byID[id] != nil
+}
+
+// Signal sends a signal to the process group of a command and tells whether there is such a command.
+func (t *Table) Signal(id string, number syscall.Signal) (bool, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	running := t.byID[id]
+	if running == nil {
+		return false, nil
+	}
+	return true, syscall.Kill(-running.PID, number)
+}
+
+// End ends all processes of a command, with *grace* between SIGTERM and SIGKILL, and tells whether there is one.
+func (t *Table) End(id string, grace time.Duration) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	running := t.byID[id]
+	if running == nil {
+		return false
+	}
+	running.terminate()
+	time.AfterFunc(grace, running.kill)
+	return true
+}
+
+// terminate needs the lock. A stopped process has to go on in order to end.
+func (r *Running) terminate() {
+	targets := []int{-r.PID}
+	if r.group != nil {
+		targets = r.group.processes()
+	}
+	for _, pid := range targets {
+		_ = syscall.Kill(pid, syscall.SIGTERM)
+		_ = syscall.Kill(pid, syscall.SIGCONT)
+	}
+}
+
+func (r *Running) kill() {
+	r.table.mu.Lock()
+	defer r.table.mu.Unlock()
+	if r.group != nil {
+		r.group.kill()
+	} else if r.table.cgroups.root == "" {
+		_ = syscall.Kill(-r.PID, syscall.SIGKILL)
+	}
+}

@@ -1,0 +1,149 @@
+package yamux
+
+import (
+	"bytes"
+	"errors"
+	"io"
+)
+
+// keep is the size up to which an empty buffer is kept for the next bytes.
+const keep = 64 << 10
+
+// incoming holds what the host sent and the reader has not discarded: never more than the window.
+type incoming struct {
+	window   uint32 // what the host may still send
+	arrived  []byte
+	view     []byte // what the reader is at; only the reader touches it
+	backing  []byte // the buffer that view is a part of
+	consumed uint32 // discarded, and not yet given back to the window
+	dropped  bool   // nobody reads any more
+}
+
+func (in *incoming) drop() {
+	in.dropped = true
+	in.arrived = nil
+}
+
+// swap makes what has arrived the view, and the view's buffer the next to be filled.
+func (in *incoming) swap() {
+	spare := in.backing[:0]
+	if cap(spare) > keep {
+		spare = nil
+	}
+	in.view, in.backing, in.arrived = in.arrived, in.arrived, spare
+}
+
+func (s *Stream) charge(length uint32) error {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if length > s.incoming.window {
+		return errWindow
+	}
+	if length > 0 && s.ended {
+		return errors.New("yamux: the host sent data on a stream that it had closed")
+	}
+	s.incoming.window -= length
+	return nil
+}
+
+func (s *Stream) push(chunk []byte) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.incoming.dropped {
+		s.incoming.arrived = append(s.incoming.arrived, chunk...)
+		s.changed.Broadcast()
+	}
+}
+
+// Peek waits for bytes and returns all that are there. They are valid until they have been discarded.
+func (s *Stream) Peek() ([]byte, error) {
+	in := &s.incoming
+	if len(in.view) > 0 {
+		return in.view, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(in.arrived) == 0 {
+		if err := s.readError(); err != nil {
+			return nil, err
+		}
+		s.changed.Wait()
+	}
+	in.swap()
+	return in.view, nil
+}
+
+// readError needs the lock.
+func (s *Stream) readError() error {
+	switch {
+	case s.failure != nil:
+		return s.failure
+	case s.closed:
+		return errClosed
+	case s.ended:
+		return io.EOF
+	}
+	return nil
+}
+
+// Discard consumes the first *n* bytes of what Peek returned; the host may then send as many again.
+func (s *Stream) Discard(n int) {
+	in := &s.incoming
+	in.view = in.view[n:]
+	s.mu.Lock()
+	in.consumed += uint32(n)
+	give := in.consumed
+	if give < raisedWindow/2 || s.ended || s.closed {
+		s.mu.Unlock()
+		return
+	}
+	in.window += give
+	in.consumed = 0
+	s.mu.Unlock()
+	_ = s.session.write(s.control(0, give).append(s.answer(nil)))
+}
+
+// ReadFull fills *buffer*.
+func (s *Stream) ReadFull(buffer []byte) error {
+	for len(buffer) > 0 {
+		view, err := s.Peek()
+		if err != nil {
+			return err
+		}
+		n := copy(buffer, view)
+		s.Discard(n)
+		buffer = buffer[n:]
+	}
+	return nil
+}
+
+// ReadLine returns the bytes before the next newline, at most *limit*, and consumes the newline.
+func (s *Stream) ReadLine(limit int) ([]byte, error) {
+	var line []byte
+	for {
+		view, err := s.Peek()
+		if err != nil {
+			return nil, err
+		}
+		end := bytes.IndexByte(view, '\n')
+		piece := view
+		if end >= 0 {
+			piece = view[:end]
+		}
+		if len(line)+len(piece) > limit {
+			return nil, errors.New("line longer than 1 MiB")
+		}
+		line = append(line, piece...)
+		s.Discard(len(piece))
+		if end >= 0 {
+			s.Discard(1)
+			return line, nil
+		}
+	}
+}

@@ -1,0 +1,209 @@
+package yamux
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"sync"
+)
+
+// Link is the one byte stream under the session.
+type Link interface {
+	io.Reader
+	io.Writer
+	// Splice moves exactly *n* bytes, which are there to be read, from a pipe.
+	Splice(pipe int, n int) error
+}
+
+// ErrGoAway ends a session in which the host said that it is over.
+var ErrGoAway = errors.New("yamux: the host said go away")
+
+// queueLimit bounds the answers that wait for the link: more means a host that sends and never reads.
+const queueLimit = 64 << 10
+
+// Session is one session, from its first frame to the loss of its link.
+type Session struct {
+	link   Link
+	reader *bufio.Reader
+	accept func(*Stream)
+
+	writing sync.Mutex // held for the whole of a frame
+
+	mu      sync.Mutex
+	streams map[uint32]*Stream
+	queue   []byte // whole frames that the reader, which must never wait for the link, wants sent
+	wake    chan struct{}
+}
+
+// Serve gives every stream that the host opens to *accept*, on its own goroutine, until the link or the host fails.
+func Serve(link Link, accept func(*Stream)) error {
+	s := &Session{
+		link:    link,
+		reader:  bufio.NewReaderSize(link, 32<<10),
+		accept:  accept,
+		streams: map[uint32]*Stream{},
+		wake:    make(chan struct{}, 1),
+	}
+	go s.flush()
+	defer close(s.wake)
+	for {
+		if err := s.receive(); err != nil {
+			s.fail(err)
+			return err
+		}
+	}
+}
+
+// receive handles one frame.
+func (s *Session) receive() error {
+	start, err := s.reader.Peek(HeaderSize)
+	if err != nil {
+		return err
+	}
+	h, err := parseHeader(start)
+	if err != nil {
+		return err
+	}
+	_, _ = s.reader.Discard(HeaderSize)
+	switch h.kind {
+	case typePing:
+		return s.pong(h)
+	case typeGoAway:
+		return ErrGoAway
+	}
+	return s.receiveForStream(h)
+}
+
+func (s *Session) pong(h header) error {
+	if h.flags&flagSYN == 0 {
+		return nil
+	}
+	return s.soon(header{kind: typePing, flags: flagACK, length: h.length})
+}
+
+func (s *Session) receiveForStream(h header) error {
+	if h.flags&flagSYN != 0 {
+		if err := s.open(h.stream); err != nil {
+			return err
+		}
+	}
+	stream := s.find(h.stream)
+	if err := s.receivePayload(stream, h); err != nil {
+		return err
+	}
+	if stream == nil {
+		return nil // it was reset or is over: what was under way for it does not matter any more
+	}
+	if h.flags&flagRST != 0 {
+		stream.fail(errReset)
+		s.forget(h.stream)
+	} else if h.flags&flagFIN != 0 {
+		stream.peerClosed()
+	}
+	return nil
+}
+
+func (s *Session) receivePayload(stream *Stream, h header) error {
+	if h.kind == typeWindow {
+		return stream.addCredit(h.length)
+	}
+	if err := stream.charge(h.length); err != nil {
+		return err
+	}
+	for left := int(h.length); left > 0; {
+		if _, err := s.reader.Peek(1); err != nil {
+			return err
+		}
+		chunk, _ := s.reader.Peek(min(left, s.reader.Buffered()))
+		stream.push(chunk)
+		_, _ = s.reader.Discard(len(chunk))
+		left -= len(chunk)
+	}
+	return nil
+}
+
+func (s *Session) open(id uint32) error {
+	if id%2 == 0 {
+		return errors.New("yamux: the host opened a stream with an even id")
+	}
+	stream := newStream(s, id)
+	s.mu.Lock()
+	_, twice := s.streams[id]
+	s.streams[id] = stream
+	s.mu.Unlock()
+	if twice {
+		return errors.New("yamux: the host opened a stream twice")
+	}
+	go s.accept(stream)
+	return nil
+}
+
+func (s *Session) find(id uint32) *Stream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.streams[id]
+}
+
+func (s *Session) forget(id uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.streams, id)
+}
+
+func (s *Session) fail(err error) {
+	s.mu.Lock()
+	streams := s.streams
+	s.streams = map[uint32]*Stream{}
+	s.mu.Unlock()
+	for _, stream := range streams {
+		stream.fail(err)
+	}
+}
+
+// soon queues a frame that has no payload.
+func (s *Session) soon(h header) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.queue) > queueLimit {
+		return errors.New("yamux: the host does not read its answers")
+	}
+	s.queue = h.append(s.queue)
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// flush sends what was queued by soon.
+func (s *Session) flush() {
+	var spare []byte
+	for range s.wake {
+		s.mu.Lock()
+		frames := s.queue
+		s.queue = spare[:0]
+		s.mu.Unlock()
+		if s.write(frames) != nil {
+			return
+		}
+		spare = frames
+	}
+}
+
+// write sends whole frames.
+func (s *Session) write(frames []byte) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	_, err := s.link.Write(frames)
+	return err
+}
+
+// splice sends a frame whose payload ends with *n* bytes from a pipe.
+func (s *Session) splice(start []byte, pipe int, n int) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if _, err := s.link.Write(start); err != nil {
+		return err
+	}
+	return s.link.Splice(pipe, n)
+}

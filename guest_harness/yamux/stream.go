@@ -1,0 +1,182 @@
+package yamux
+
+import (
+	"errors"
+	"sync"
+)
+
+var (
+	errReset  = errors.New("yamux: the host reset the stream")
+	errClosed = errors.New("yamux: the stream is closed")
+	errWindow = errors.New("yamux: the host sent more than the window")
+)
+
+// Stream is one byte stream. One goroutine may read it, any number may send.
+type Stream struct {
+	session *Session
+	id      uint32
+	gone    chan struct{} // closed when the host has closed or reset the stream
+
+	mu       sync.Mutex
+	changed  sync.Cond // for senders that wait for credit and the reader that waits for bytes
+	incoming incoming
+	credit   uint32 // what we may still send
+	failure  error  // set once: reset, or the session's end
+	ended    bool   // the host has closed its direction
+	closed   bool   // we have closed ours
+	answered bool   // we have sent the frame that accepts the stream and raises its window
+}
+
+func newStream(session *Session, id uint32) *Stream {
+	stream := &Stream{session: session, id: id, gone: make(chan struct{}), credit: initialWindow}
+	stream.incoming.window = raisedWindow
+	stream.changed.L = &stream.mu
+	return stream
+}
+
+// Gone is closed when the host has closed its direction of the stream or reset it.
+func (s *Stream) Gone() <-chan struct{} {
+	return s.gone
+}
+
+func (s *Stream) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failure == nil {
+		s.failure = err
+	}
+	s.markGone()
+}
+
+func (s *Stream) peerClosed() {
+	s.mu.Lock()
+	s.markGone()
+	over := s.closed
+	s.mu.Unlock()
+	if over {
+		s.session.forget(s.id)
+	}
+}
+
+// markGone needs the lock.
+func (s *Stream) markGone() {
+	if !s.ended {
+		s.ended = true
+		close(s.gone)
+	}
+	s.changed.Broadcast()
+}
+
+func (s *Stream) addCredit(delta uint32) error {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.credit+delta < s.credit {
+		return errors.New("yamux: the host raised a window beyond 4 GiB")
+	}
+	s.credit += delta
+	s.changed.Broadcast()
+	return nil
+}
+
+// Reserve takes from the window what one frame will need: at least *least* bytes, for which it waits, at most *most*.
+func (s *Stream) Reserve(least, most int) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.sendError() == nil && int64(s.credit) < int64(least) {
+		s.changed.Wait()
+	}
+	if err := s.sendError(); err != nil {
+		return 0, err
+	}
+	granted := int(min(int64(most), int64(s.credit)))
+	s.credit -= uint32(granted)
+	return granted, nil
+}
+
+// sendError needs the lock.
+func (s *Stream) sendError() error {
+	if s.failure == nil && s.closed {
+		return errClosed
+	}
+	return s.failure
+}
+
+// SendReserved sends one frame for which the window was reserved: *payload*, after HeaderSize bytes of room.
+func (s *Stream) SendReserved(payload []byte) error {
+	s.data(len(payload) - HeaderSize).append(payload[:0])
+	return s.session.write(payload)
+}
+
+// SpliceReserved is SendReserved with *n* more bytes from a pipe, which are there to be read.
+func (s *Stream) SpliceReserved(start []byte, pipe int, n int) error {
+	s.data(len(start) - HeaderSize + n).append(start[:0])
+	return s.session.splice(start, pipe, n)
+}
+
+func (s *Stream) data(length int) header {
+	return header{kind: typeData, stream: s.id, length: uint32(length)}
+}
+
+func (s *Stream) control(flags uint16, length uint32) header {
+	return header{kind: typeWindow, flags: flags, stream: s.id, length: length}
+}
+
+// Send sends *payload*, at most 256 KiB, in one piece.
+func (s *Stream) Send(payload []byte) error {
+	return s.send(payload, nil)
+}
+
+// SendLast sends *payload* and closes our direction.
+func (s *Stream) SendLast(payload []byte) error {
+	err := s.send(payload, s.control(flagFIN, 0).append(nil))
+	s.markClosed()
+	return err
+}
+
+func (s *Stream) send(payload, after []byte) error {
+	if _, err := s.Reserve(len(payload), len(payload)); err != nil {
+		return err
+	}
+	frames := s.answer(make([]byte, 0, 2*HeaderSize+len(payload)+len(after)))
+	frames = s.data(len(payload)).append(frames)
+	frames = append(frames, payload...)
+	return s.session.write(append(frames, after...))
+}
+
+// answer appends, once, the frame that accepts the stream. It travels with the first answer to a call, not before: each
+// write to the port costs as much as a few hundred system calls.
+func (s *Stream) answer(frames []byte) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.answered {
+		return frames
+	}
+	s.answered = true
+	return s.control(flagACK, raisedWindow-initialWindow).append(frames)
+}
+
+// Reset ends both directions at once, unless our own is closed already.
+func (s *Stream) Reset() {
+	if s.markClosed() {
+		s.session.forget(s.id)
+		_ = s.session.write(s.control(flagRST, 0).append(nil))
+	}
+}
+
+// markClosed closes our direction, drops what arrives from now on, and tells whether it was open.
+func (s *Stream) markClosed() bool {
+	s.mu.Lock()
+	wasOpen := !s.closed && s.failure == nil
+	s.closed = true
+	s.incoming.drop()
+	over := s.ended
+	s.changed.Broadcast()
+	s.mu.Unlock()
+	if over {
+		s.session.forget(s.id)
+	}
+	return wasOpen
+}

@@ -1,0 +1,200 @@
+"""However a guest ends, who waits for it is told so, and nothing is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+import aegis_sdk as aegis
+from tests.conftest import AEGIS, monitors, until
+
+SLEEPER = "import aegis_sdk; aegis_sdk.Sandbox().run('sleep', '100')"
+
+
+def _caught(call) -> tuple[list[BaseException], threading.Thread]:
+    """Runs *call* in a thread; what it raises comes into the list."""
+    caught: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001  # whatever it is, the test looks at it
+            caught.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    time.sleep(0.3)
+    return caught, thread
+
+
+def _dies(vm: aegis.Sandbox, end) -> str:
+    """What a waiting command says when *end* has ended the guest, within two seconds."""
+    caught, thread = _caught(lambda: vm.run("sleep", "100"))
+    start = time.monotonic()
+    end()
+    thread.join(5)
+    assert time.monotonic() - start < 2
+    assert type(caught[0]) is aegis.GuestDied
+    with pytest.raises(aegis.GuestDied):
+        vm.run("true")
+    return str(caught[0])
+
+
+def test_killed_monitor(boot):
+    """SIGKILL of the monitor is noticed at once, and named."""
+    vm = boot()
+    assert "SIGKILL" in _dies(vm, lambda: os.kill(vm.info().pid, signal.SIGKILL))
+
+
+def test_power_off(boot):
+    """A guest that switches itself off has powered off, and its monitor is gone."""
+    vm = boot()
+    assert "powered off" in _dies(vm, lambda: vm.start("poweroff", "-f"))
+    assert until(lambda: vm.info().pid not in monitors(), 2)
+
+
+def test_restart(boot):
+    """A guest that restarts itself has ended."""
+    vm = boot()
+    assert "powered off or restarted" in _dies(vm, lambda: vm.start("reboot", "-f"))
+
+
+def test_polite_power_off(boot):
+    """poweroff without force asks PID 1, which complies."""
+    vm = boot()
+    assert "powered off" in _dies(vm, lambda: vm.start("poweroff"))
+
+
+def test_panic(boot):
+    """A kernel panic is named, with the console's last lines."""
+    vm = boot(memory=96)
+    script = "echo 1 > /proc/sys/vm/panic_on_oom; exec tail /dev/zero"
+    message = _dies(vm, lambda: vm.start("sh", "-c", script))
+    assert "out of memory" in message.lower()
+    assert "last on its console" in message
+
+
+def test_a_command_out_of_memory(boot):
+    """A command that wants more memory than there is is killed for it, and the guest goes on."""
+    vm = boot(memory=128)
+    done = vm.run("tail", "/dev/zero", timeout=15)
+    assert (done.exit_code, done.signal, done.out_of_memory) == (137, "SIGKILL", True)
+    with pytest.raises(aegis.CommandFailed, match="out of memory"):
+        vm.run("tail", "/dev/zero", check=True)
+    assert vm.run("echo", "on").stdout == "on\n"
+
+
+def test_closing_ends_what_runs(boot):
+    """Closing a sandbox ends its commands; who waits for one is told that it was closed."""
+    vm = boot()
+    caught, thread = _caught(lambda: vm.run("sleep", "100"))
+    vm.close()
+    thread.join(5)
+    assert type(caught[0]) is aegis.SandboxClosed
+    with pytest.raises(aegis.SandboxClosed):
+        vm.run("true")
+    vm.close()
+
+
+def test_an_exception_closes(driver):
+    """Leaving the block by an exception ends the guest."""
+    pids = []
+
+    def fail() -> None:
+        with aegis.Sandbox(driver=driver) as vm:
+            pids.append(vm.info().pid)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert until(lambda: not monitors() & set(pids), 2)
+
+
+def test_a_forgotten_sandbox_ends(driver):
+    """A sandbox that nobody holds any more is gone."""
+    pid = aegis.Sandbox(driver=driver).info().pid
+    assert until(lambda: pid not in monitors(), 2)
+
+
+def _script(text: str, **options) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True, **options)
+
+
+def test_the_interpreters_end_ends_the_sandbox():
+    """A program that ends without closing its sandbox leaves nothing, and says nothing of it."""
+    script = "import aegis_sdk; vm = aegis_sdk.Sandbox(); print(vm.info().pid)"
+    with _script(script, stderr=subprocess.PIPE) as program:
+        out, err = program.communicate(timeout=15)
+    assert "Traceback" not in err
+    assert until(lambda: int(out) not in monitors(), 2)
+
+
+def test_a_fork_does_not_end_the_sandbox():
+    """A forked child that ends leaves its parent's sandbox alone."""
+    script = """
+import os, aegis_sdk
+with aegis_sdk.Sandbox() as vm:
+    if not (child := os.fork()):
+        raise SystemExit
+    os.waitpid(child, 0)
+    print(vm.run("echo", "on").stdout, end="")
+"""
+    with _script(script) as program:
+        assert program.communicate(timeout=15)[0] == "on\n"
+
+
+def test_ctrl_c_ends_the_sandbox():
+    """Ctrl-C in a program that waits for a command ends program and guest."""
+    script = (
+        "import aegis_sdk\nwith aegis_sdk.Sandbox() as vm: print(vm.info().pid, flush=True); vm.run('sleep', '100')"
+    )
+    with _script(script, stderr=subprocess.DEVNULL) as program:
+        pid = int(program.stdout.readline())
+        time.sleep(0.3)
+        program.send_signal(signal.SIGINT)
+        program.wait(5)
+    assert until(lambda: pid not in monitors(), 2)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("start", [(sys.executable, "-c", SLEEPER), (*AEGIS, "run", "--", "sleep", "100")])
+def test_sigkill_at_any_moment_leaves_nothing(start, home):
+    """SIGKILL of the program, at any moment of its life, leaves no monitor 2 s later, and no half-made file."""
+    before = monitors()
+    for delay in (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.5):
+        with subprocess.Popen(start, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as program:
+            time.sleep(delay)
+            program.kill()
+        assert until(lambda: monitors() <= before, 2), delay
+    assert not list((home / "data").rglob(".partial"))
+
+
+@pytest.mark.timeout(60)
+def test_sigkill_of_the_monitor_at_any_moment_of_a_boot(driver):
+    """A monitor that is killed while its guest boots is a failed boot, said at once."""
+    for delay in (0.0, 0.1, 0.3, 0.6):
+        before = monitors()
+        caught, thread = _caught(lambda: aegis.Sandbox(driver=driver).close())
+        time.sleep(delay)
+        for pid in monitors() - before:
+            os.kill(pid, signal.SIGKILL)
+        start = time.monotonic()
+        thread.join(10)
+        assert time.monotonic() - start < 2
+        assert type(caught[0]) is aegis.BootFailed
+        assert "SIGKILL" in str(caught[0])
+
+
+def test_a_monitor_that_stands_still(boot):
+    """A time limit holds even when the guest cannot be reached, as an error that says so."""
+    vm = boot()
+    os.kill(vm.info().pid, signal.SIGSTOP)
+    with pytest.raises(aegis.GuestNotResponding):
+        vm.run("true", timeout=0.5)
+    vm.close()

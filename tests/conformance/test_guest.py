@@ -1,0 +1,110 @@
+"""What every guest looks like from inside."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+
+def test_the_root_is_read_only(sandbox):
+    """Nothing can be written outside the places that are for it."""
+    done = sandbox.run("touch", "/etc/x")
+    assert done.exit_code == 1
+    assert "Read-only file system" in done.stderr
+
+
+@pytest.mark.parametrize("directory", ["/tmp", "/run", "/var/tmp", "/workspace", "/dev/shm"])
+def test_writable_places(sandbox, directory):
+    """The places that are for it can be written to."""
+    assert sandbox.shell(f"echo x > {directory}/aegis-test && cat {directory}/aegis-test").stdout == "x\n"
+
+
+@pytest.mark.parametrize("directory", ["/tmp", "/var/tmp", "/workspace"])
+def test_writable_places_for_any_user(sandbox, directory):
+    """A user of no privileges has the usual places to write to."""
+    assert sandbox.shell(f"touch {directory}/by-nobody", user="nobody").ok
+
+
+def test_a_writable_root(boot):
+    """With writable, the whole root can be written to, and the next guest sees none of it."""
+    assert boot(writable=True).shell("echo x > /etc/x && rm /bin/vi && cat /etc/x").stdout == "x\n"
+    assert boot(writable=True).shell("test ! -e /etc/x && test -e /bin/vi").ok
+
+
+def test_a_remount_does_not_reach_the_disk(boot):
+    """A guest's root may remount its root; the image's disk stays what it was."""
+    vm = boot()
+    vm.shell("mount -o remount,rw / && echo x > /etc/x; echo x > /dev/vdb; echo x > /dev/vda")
+    assert not boot().shell("test -e /etc/x").ok
+
+
+def test_what_every_program_expects(sandbox):
+    """/proc, /sys, /dev, pseudo-terminals, shared memory, hosts, host name and resolver are there."""
+    script = """
+        set -e
+        test -r /proc/self/status -a -d /sys/class -a -c /dev/null -a -c /dev/ptmx -a -d /dev/pts -a -d /dev/shm
+        test -L /dev/fd -a -L /dev/stdin -a -L /dev/stdout -a -L /dev/stderr
+        grep -q localhost /etc/hosts
+        test -e /etc/resolv.conf
+        test "$(hostname)" = "$(cat /etc/hostname)"
+        grep -q "$(hostname)" /etc/hosts
+        head -c 16 /dev/urandom >/dev/null
+        echo fine
+    """
+    assert sandbox.shell(script).stdout == "fine\n"
+
+
+def test_the_harness_leaves_nothing_of_itself_in_the_tree(sandbox):
+    """The harness's own disk and layers cannot be reached from the guest's tree."""
+    mounts = [line.split()[:2] for line in sandbox.run("cat", "/proc/mounts").stdout.splitlines()]
+    assert ["overlay", "/"] in mounts
+    assert not [mount for mount in mounts if mount[0].startswith("/dev/vd") or mount[1].startswith("/mnt")]
+    assert sandbox.run("ls", "-A", "/mnt").stdout == ""
+
+
+def test_no_network_card(sandbox):
+    """The guest's only interface is the loopback, and it is up."""
+    assert sandbox.run("ls", "/sys/class/net").stdout.split() == ["lo"]
+    assert sandbox.shell("ping -c 1 -W 2 127.0.0.1").ok
+
+
+def test_the_clock_is_right(sandbox):
+    """The guest's clock is the host's."""
+    assert abs(int(sandbox.run("date", "+%s").stdout) - time.time()) < 3
+
+
+def test_guests_differ_in_their_random_numbers(boot):
+    """Two guests do not draw the same random numbers."""
+    draws = {boot().shell("head -c 16 /dev/urandom | md5sum; cat /proc/sys/kernel/random/boot_id").stdout for _ in "ab"}
+    assert len(draws) == 2
+
+
+def test_memory_and_processors(boot):
+    """memory and cpus are what the guest has."""
+    vm = boot(memory=256, cpus=2)
+    assert vm.run("nproc").stdout == "2\n"
+    total = int(vm.shell("grep MemTotal /proc/meminfo").stdout.split()[1]) >> 10
+    assert 200 < total <= 256
+
+
+def test_what_a_sandbox_says_of_itself(boot):
+    """info() names the driver, the kernel and the phases of the boot."""
+    vm = boot()
+    info = vm.info()
+    assert info.kernel == vm.run("uname", "-r").stdout.strip()
+    assert info.accelerator in ("tcg", "kvm")
+    assert list(info.phases)[:3] == ["disks", "monitor", "kernel"]
+    assert all(seconds >= 0 for seconds in info.phases.values())
+    assert info.id in repr(vm)
+
+
+def test_commands_get_none_of_the_harnesss_descriptors(sandbox):
+    """A command has its three streams open, and nothing of the harness."""
+    assert sandbox.shell("ls /proc/$$/fd | tr '\\n' ' '").stdout.startswith("0 1 2")
+    assert "vport" not in sandbox.shell("ls -l /proc/$$/fd").stdout
+
+
+def test_commands_are_ordinary_processes(sandbox):
+    """Commands can be killed for lack of memory, and the harness cannot."""
+    assert sandbox.shell("cat /proc/self/oom_score_adj; cat /proc/1/oom_score_adj").stdout == "0\n-1000\n"

@@ -1,0 +1,136 @@
+"""What all tests share: a home of their own, guests to work in, and the promise that nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import aegis_sdk as aegis
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Every test, and every program that it starts, uses a home made for this run."""
+    path = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AEGIS_HOME", str(path))
+        for name in ("AEGIS_DRIVER", "AEGIS_KERNEL", "AEGIS_DEBUG"):
+            patch.delenv(name, raising=False)
+        yield path
+
+
+@pytest.fixture(scope="session", params=["qemu"])
+def driver(request: pytest.FixtureRequest) -> str:
+    """Once for every driver that can boot here."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def shared(driver: str) -> Iterator[aegis.Sandbox]:
+    """One guest for all tests that leave it as it was."""
+    with aegis.Sandbox(driver=driver) as vm:
+        yield vm
+
+
+@pytest.fixture
+def sandbox(shared: aegis.Sandbox) -> aegis.Sandbox:
+    """A guest to run commands in; a test must not end it."""
+    return shared
+
+
+@pytest.fixture
+def boot(driver: str) -> Iterator[Callable[..., aegis.Sandbox]]:
+    """Boots guests of a test's own, which end with the test."""
+    made: list[aegis.Sandbox] = []
+
+    def boot(**options: object) -> aegis.Sandbox:
+        made.append(aegis.Sandbox(driver=driver, **options))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield boot
+    for vm in made:
+        vm.close()
+
+
+@pytest.fixture
+def cli() -> Callable[..., subprocess.CompletedProcess[bytes]]:
+    """Runs ``aegis`` as a user does."""
+
+    def cli(*arguments: str, **options: object) -> subprocess.CompletedProcess[bytes]:
+        options = {"stdin": subprocess.DEVNULL, "timeout": 60, **options}
+        if "input" in options:
+            del options["stdin"]
+        return subprocess.run([*AEGIS, *arguments], capture_output=True, check=False, **options)  # type: ignore[call-overload, no-any-return]
+
+    return cli
+
+
+AEGIS = (sys.executable, "-m", "aegis_cli")
+
+
+def monitors() -> set[int]:
+    """The processes, of anybody, that run a guest of Aegis or are about to."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if any(word.startswith(b"aegis-") for word in words[:6]) or any(b"confine.py" in word for word in words):
+                found.add(int(entry.name))
+    return found
+
+
+def until(true: Callable[[], bool], seconds: float) -> bool:
+    """Whether *true* came true within that time."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def _descriptors() -> dict[str, str]:
+    found = {}
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            found[entry.name] = os.readlink(entry)
+        except OSError:
+            continue  # the one that lists them
+    return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No test leaves a monitor, a descriptor, a thread or a temporary file behind."""
+    if "shared" in request.fixturenames:
+        request.getfixturevalue("shared")
+    before = monitors(), len(_descriptors()), threading.active_count(), set(os.listdir(tempfile.gettempdir()))
+    yield
+    assert until(lambda: monitors() <= before[0], 2), f"monitors left: {monitors() - before[0]}"
+    assert until(lambda: len(_descriptors()) <= before[1], 2), f"descriptors left: {_descriptors()}"
+    assert until(lambda: threading.active_count() <= before[2], 2), f"threads left: {threading.enumerate()}"
+    left = {name for name in set(os.listdir(tempfile.gettempdir())) - before[3] if "aegis" in name}
+    assert not left, f"temporary files left: {left}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_at_all(home: Path) -> Iterator[None]:
+    """After the whole suite, no process of ours is left, and nothing in the home but what is kept on purpose."""
+    before = monitors()
+    yield
+    assert until(lambda: monitors() <= before, 2)
+    kept = {path.name.partition("-")[0] for path in (home / "data" / "images").glob("*")}
+    assert kept <= {"kernel", "harness", "base"}, kept

@@ -1,0 +1,112 @@
+"""The shape of the code is a promise, too."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import aegis_sdk
+from tests.conftest import ROOT
+
+GROUND = {"model", "errors", "config", "artifacts", "packages"}
+#: What the modules of a room may import of ours, beside the ground and their own room.
+MAY_IMPORT = {
+    "guest": set(),
+    "drivers": set(),
+    "images": set(),
+    "engine": {"drivers", "guest", "images"},
+    "process": {"engine", "guest"},
+    "sandbox": {"engine", "process"},
+    "aio": {"engine", "process", "sandbox"},
+    "doctor": {"engine", "sandbox"},
+}
+#: The ground's own order.
+GROUND_IMPORTS = {"errors": {"model"}, "model": {"errors"}, "config": set(), "artifacts": set(), "packages": set()}
+
+
+def _imports(path: Path) -> set[str]:
+    """The modules that a file imports, by their full names; lazy imports count, those for type checkers do not."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: imports are absolute"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", _modules("aegis_sdk"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path):
+    """A module imports its own room, what lies below it, and the ground."""
+    parts = path.relative_to(ROOT / "aegis_sdk").with_suffix("").parts
+    room = parts[0]
+    if room == "__init__":
+        return
+    ours = {name.split(".")[1] for name in _imports(path) if name.startswith("aegis_sdk.")}
+    allowed = GROUND_IMPORTS[room] if room in GROUND else MAY_IMPORT[room] | GROUND
+    assert ours <= allowed | {room}
+
+
+def test_the_engines_interface_knows_no_implementation():
+    """engine.base is the seam: it imports the ground alone."""
+    ours = {name.split(".")[1] for name in _imports(ROOT / "aegis_sdk/engine/base.py") if name.startswith("aegis_sdk.")}
+    assert ours <= GROUND
+
+
+def test_the_cli_uses_public_names_only():
+    """The command line imports the package aegis_sdk, and no module of it."""
+    for path in _modules("aegis_cli"):
+        assert not {name for name in _imports(path) if name.startswith("aegis_sdk.")}, path
+
+
+def test_the_confining_program_stands_alone():
+    """confine.py runs without any package, so it imports none."""
+    assert _imports(ROOT / "aegis_sdk/drivers/confine.py") <= sys.stdlib_module_names
+
+
+def test_public_names():
+    """What is public is a sorted list, all of it there, and nothing else comes along."""
+    assert aegis_sdk.__all__ == sorted(aegis_sdk.__all__)
+    for name in aegis_sdk.__all__:
+        assert getattr(aegis_sdk, name).__name__ == name
+    script = "import aegis_sdk; print([n for n in vars(aegis_sdk) if not n.startswith('_')])"
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert set(ast.literal_eval(said)) <= {"annotations", "importlib", "TYPE_CHECKING"}
+
+
+def test_every_error_is_public_with_a_code_of_its_own():
+    """Each exception is public, has its own code and stands in the tree of the module's docstring."""
+    from aegis_sdk import errors
+
+    found = {name: value for name, value in vars(errors).items() if isinstance(value, type(aegis_sdk.AegisError))}
+    assert set(found) <= set(aegis_sdk.__all__)
+    assert len({error.code for error in found.values()}) == len(found)
+    assert all(name in (errors.__doc__ or "") for name in found)
+
+
+def test_importing_is_light():
+    """Importing the package costs little beside starting Python: the best of several, as a ratio."""
+
+    def best(script: str) -> float:
+        times = []
+        for _ in range(7):
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "-c", script], check=True)
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    assert best("import aegis_sdk") < 2 * best("pass")
