@@ -13,6 +13,16 @@ from typing import BinaryIO
 import attrs
 
 
+def edition(source: Path) -> str:
+    """A name for what *source* holds now, to name what is made of it.
+
+    Made of what the system says of the file, not of its bytes: to read kernel, harness and busybox at every boot would
+    cost more than all else that happens before it.
+    """
+    about = source.stat()
+    return f"{about.st_dev:x}-{about.st_ino:x}-{about.st_size:x}-{about.st_mtime_ns:x}"
+
+
 @attrs.frozen
 class Artifacts:
     """A directory of files that never change once they are there."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import signal as signals
 import time
 from collections.abc import Callable, Iterator
@@ -75,7 +75,7 @@ class Process:
         self.argv = command.argv
         self._engine, self._sandbox, self._on_end = engine, sandbox, on_end
         self._takes_input = command.stdin
-        self._id = secrets.token_hex(8)
+        self._id = os.urandom(8).hex()
         self._closed = False
         self._started_at = time.monotonic()
         channel = Channel(engine.dial(sandbox))

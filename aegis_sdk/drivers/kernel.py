@@ -7,17 +7,14 @@ own image, named "Xen", type 18 (XEN_ELFNOTE_PHYS32_ENTRY).
 
 from __future__ import annotations
 
-import ctypes
-import hashlib
-import importlib.util
-import platform
+import os
 import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from aegis_sdk.artifacts import Artifacts
+from aegis_sdk.artifacts import Artifacts, edition
 from aegis_sdk.config import Config
 from aegis_sdk.errors import KernelNotFound
 from aegis_sdk.model import Check
@@ -57,13 +54,11 @@ def elf(config: Config, artifacts: Artifacts) -> Path:
     source = find(config)
     if _elf_type(source) == _ET_EXEC:
         return source
-    about = source.stat()
-    key = hashlib.sha256(f"{source}\0{about.st_size}\0{about.st_mtime_ns}".encode()).hexdigest()[:16]
 
     def make(out: BinaryIO) -> None:
         out.write(wrap(*_extract(source)))
 
-    return artifacts.get(f"kernel-{key}.elf", make)
+    return artifacts.get(f"kernel-{edition(source)}.elf", make)
 
 
 def wrap(image: bytes, load: int, entry: int) -> bytes:
@@ -84,6 +79,8 @@ def _pvh_entry(image: bytes) -> int:
 
 
 def _extract(library: Path) -> tuple[bytes, int, int]:
+    import ctypes
+
     try:
         get = ctypes.CDLL(str(library)).krunfw_get_kernel
     except (OSError, AttributeError) as error:
@@ -109,11 +106,13 @@ def _candidates() -> Iterator[Path]:
     for directory in (
         "/usr/local/lib",
         "/usr/local/lib64",
-        f"/usr/lib/{platform.machine()}-linux-gnu",
+        f"/usr/lib/{os.uname().machine}-linux-gnu",
         "/usr/lib64",
         "/usr/lib",
     ):
         yield Path(directory, _LIBRARY)
+    import importlib.util
+
     # find_spec looks the package up without running any of it.
     if (carrier := importlib.util.find_spec(_CARRIER)) and carrier.submodule_search_locations:
         for directory in carrier.submodule_search_locations:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import platform
 import re
-import shutil
 import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -46,7 +45,7 @@ class Qemu:
     def boot(self, plan: BootPlan) -> QemuMachine:
         if not (architecture := _check_architecture()).ok:
             raise DriverUnavailable(architecture.seen)
-        program = shutil.which(_PROGRAM)
+        program = packages.program(_PROGRAM)
         if not program:
             raise DriverUnavailable(f"{_PROGRAM} is not installed", hint=packages.to_install("qemu"))
         elf = kernel.elf(self._config, self._artifacts)
@@ -101,8 +100,8 @@ def why_not_kvm() -> str:
 
 
 def _check_architecture() -> Check:
-    here = f"{platform.system()} {platform.machine()}"
-    ok = here == "Linux x86_64"
+    here = f"{sys.platform} {os.uname().machine}"
+    ok = here == "linux x86_64"
     return Check(
         name="platform",
         ok=ok,
@@ -111,7 +110,7 @@ def _check_architecture() -> Check:
 
 
 def _check_program() -> Check:
-    program = shutil.which(_PROGRAM)
+    program = packages.program(_PROGRAM)
     if not program:
         return Check(name="qemu", ok=False, seen=f"{_PROGRAM} is not installed", fix=packages.to_install("qemu"))
     try:

@@ -7,9 +7,9 @@ import re
 import socket
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import partial
+from queue import SimpleQueue
 
 import attrs
 
@@ -64,26 +64,36 @@ class Wires:
 
 def launch(command: list[str], wires: Wires, name: str) -> QemuMachine:
     """Start QEMU by *command*; it takes *wires* over. BootFailed if there is no process to be had."""
-    born: Future[QemuMachine] = Future()
-    threading.Thread(target=_live, args=(command, wires, born), name=f"aegis-{name}", daemon=True).start()
+    born: SimpleQueue[QemuMachine | BootFailed] = SimpleQueue()
+    unwanted = threading.Event()
+    threading.Thread(target=_live, args=(command, wires, born, unwanted), name=f"aegis-{name}", daemon=True).start()
     try:
-        return born.result()
-    except BaseException:  # Ctrl-C, too: a machine that is born after it must not live
-        born.add_done_callback(lambda late: None if late.exception() else late.result().kill())
+        machine = born.get()
+    except BaseException:  # Ctrl-C: a machine that is born after it, or was just before, must not live
+        unwanted.set()
+        if not born.empty() and isinstance(machine := born.get(), QemuMachine):
+            machine.kill()
         raise
+    if isinstance(machine, BootFailed):
+        raise machine
+    return machine
 
 
-def _live(command: list[str], wires: Wires, born: Future[QemuMachine]) -> None:
+def _live(
+    command: list[str], wires: Wires, born: SimpleQueue[QemuMachine | BootFailed], unwanted: threading.Event
+) -> None:
     # The kernel kills QEMU when the thread that started it ends, so this one stays for the machine's whole life.
     try:
         vmm = Vmm.start(command, pass_fds=list(wires.theirs.values()))
     except OSError as error:
         wires.close()
-        born.set_exception(BootFailed(f"QEMU could not be started: {error}"))
+        born.put(BootFailed(f"QEMU could not be started: {error}"))
         return
     wires.let_go()
     machine = QemuMachine(vmm, wires)
-    born.set_result(machine)
+    born.put(machine)
+    if unwanted.is_set():
+        machine.kill()
     machine.live()
 
 
@@ -97,7 +107,8 @@ class QemuMachine:
         self._monitor = qmp.Monitor(PORT)
         self._console, self._errors = Tail(), Tail()
         self._fate: tuple[Cause, str] | None = None  # why it is ended, when it is this side that ends it
-        self._ended: Future[Ending] = Future()
+        self._ending: Ending | None = None  # while it runs
+        self._ended = threading.Event()
 
     @property
     def pid(self) -> int:
@@ -113,10 +124,8 @@ class QemuMachine:
         self._reactor.ask(partial(self._end, Cause.STOPPED))
 
     def wait(self, timeout: float | None = None) -> Ending | None:
-        try:
-            return self._ended.result(timeout)
-        except TimeoutError:
-            return None
+        self._ended.wait(timeout)
+        return self._ending
 
     def live(self) -> None:
         """Serve the machine until QEMU has ended; only in the thread that started it."""
@@ -170,9 +179,10 @@ class QemuMachine:
         self._relay.close()
         self._wires.close()
         self._vmm.close()
-        self._ended.set_result(self._ending(code))
+        self._ending = self._explain(code)
+        self._ended.set()
 
-    def _ending(self, code: int) -> Ending:
+    def _explain(self, code: int) -> Ending:
         console = str(self._console)
         if self._fate:
             cause, detail = self._fate

@@ -86,7 +86,8 @@ class Session:
     _next: int = 1
     _head: bytearray = attrs.field(factory=bytearray)
     _receiving: int = 0  # the stream whose data is arriving ...
-    _left: int = 0  # ... and how much of it is still to come
+    _left: int = 0  # ... how much of it is still to come ...
+    _closing: int = 0  # ... and the flag that takes effect behind it
     _pings: int = 0
 
     def open(self) -> int:
@@ -143,6 +144,9 @@ class Session:
                 self._left -= len(part)
                 if self._receiving in self._streams:
                     yield Data(self._receiving, part)
+                # Who took the data may have reset the stream.
+                if self._closing and not self._left and self._receiving in self._streams:
+                    yield self._over(self._receiving, self._closing)
                 continue
             missing = HEADER.size - len(self._head)
             self._head += data[:missing]
@@ -171,8 +175,9 @@ class Session:
         if number >= self._next:
             raise ProtocolViolation(f"the guest spoke on stream {number}, which was never opened")
         stream = self._streams.get(number)
+        closing = flags & (FIN | RST)
         if kind == DATA:
-            self._receiving, self._left = number, length
+            self._receiving, self._left, self._closing = number, length, closing
         if stream is None:  # a stream that was over here before the guest knew
             return
         if kind == DATA:
@@ -180,16 +185,14 @@ class Session:
         elif length:
             stream.send_window = min(stream.send_window + length, _MOST_ROOM)
             yield Writable(number)
-        if flags & (FIN | RST):
-            if self._left:
-                raise ProtocolViolation("the guest sent data in the frame that ends a stream")
-            yield self._over(stream, number, reset=bool(flags & RST))
+        if closing and not self._left:
+            yield self._over(number, closing)
 
-    def _over(self, stream: _Stream, number: int, *, reset: bool) -> Event:
-        if reset:
+    def _over(self, number: int, closing: int) -> Event:
+        if closing & RST:
             del self._streams[number]
             return Reset(number)
-        stream.finished_there = True
+        self._streams[number].finished_there = True
         self._forget_if_over(number)
         return Finished(number)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 import socket
 import sys
 import threading
@@ -66,7 +64,7 @@ class LocalEngine:
         driver = self._driver(spec.driver or self._config.driver)
         self._notice(driver)
         phases = _Phases()
-        identity = secrets.token_hex(6)
+        identity = os.urandom(6).hex()
         with phases.measure("disks"), _making_disks(self._artifacts.directory):
             disks = {"image": self._source(spec.image).disk(spec.image), "harness": harness.disk(self._artifacts)}
         with ExitStack() as undo:
@@ -203,10 +201,15 @@ def _making_disks(directory: Path) -> Iterator[None]:
         ) from error
 
 
+def _free(directory: Path) -> int:
+    about = os.statvfs(directory)
+    return about.f_bavail * about.f_frsize
+
+
 def _check_home(home: Path) -> Check:
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        free = shutil.disk_usage(home).free
+        free = _free(home)
     except OSError as error:
         return Check(name="home", ok=False, seen=f"{home} cannot be made: {error.strerror}", fix="set AEGIS_HOME")
     if not os.access(home, os.W_OK | os.X_OK):

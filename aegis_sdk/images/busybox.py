@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 import subprocess
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -11,9 +9,8 @@ from typing import BinaryIO
 import attrs
 
 from aegis_sdk import packages
-from aegis_sdk.artifacts import Artifacts
+from aegis_sdk.artifacts import Artifacts, edition
 from aegis_sdk.errors import Unavailable
-from aegis_sdk.images.erofs import ErofsWriter
 from aegis_sdk.images.tree import Directory, File, Metadata, Symlink
 from aegis_sdk.model import Check
 
@@ -44,9 +41,8 @@ class BaseImage:
 
     def disk(self, reference: str) -> Path:  # noqa: ARG002  # there is but one
         busybox = find()
-        content = busybox.read_bytes()
-        key = hashlib.sha256(b"%d\0" % _LAYOUT + content).hexdigest()[:16]
-        return self._artifacts.get(f"base-{key}.erofs", lambda out: write(out, content, applets(busybox)))
+        name = f"base-{_LAYOUT}-{edition(busybox)}.erofs"
+        return self._artifacts.get(name, lambda out: write(out, busybox.read_bytes(), applets(busybox)))
 
     def check(self) -> tuple[Check, ...]:
         try:
@@ -57,7 +53,7 @@ class BaseImage:
 
 def find() -> Path:
     """The statically linked busybox of this system."""
-    found = shutil.which("busybox")
+    found = packages.program("busybox")
     for path in (Path("/bin/busybox"), Path("/usr/sbin/busybox"), Path(found or "/usr/bin/busybox")):
         if path.is_file() and is_static(path):
             return path
@@ -89,6 +85,8 @@ def applets(busybox: Path) -> list[str]:
 
 def write(out: BinaryIO, busybox: bytes, commands: list[str]) -> None:
     """Write the image's disk."""
+    from aegis_sdk.images.erofs import ErofsWriter
+
     writer = ErofsWriter(out)
     root = Directory({}, Metadata())
     for path, permissions in _DIRECTORIES.items():

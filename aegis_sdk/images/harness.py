@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import platform
+import os
 from pathlib import Path
 from typing import BinaryIO
 
-from aegis_sdk.artifacts import Artifacts
+from aegis_sdk.artifacts import Artifacts, edition
 from aegis_sdk.errors import HarnessNotFound
-from aegis_sdk.images.erofs import ErofsWriter
 from aegis_sdk.images.tree import Directory, File, Metadata
 from aegis_sdk.model import Check
 
@@ -21,9 +19,8 @@ _HINT = "install Aegis again with pip, which builds the harness"
 
 def disk(artifacts: Artifacts) -> Path:
     """The harness's disk for guests of this machine's architecture; HarnessNotFound if none is installed."""
-    program = _program().read_bytes()
-    key = hashlib.sha256(program).hexdigest()[:16]
-    return artifacts.get(f"harness-{key}.erofs", lambda out: _write(out, program))
+    program = _program()
+    return artifacts.get(f"harness-{edition(program)}.erofs", lambda out: _write(out, program.read_bytes()))
 
 
 def check() -> Check:
@@ -35,9 +32,9 @@ def check() -> Check:
 
 
 def _program() -> Path:
-    architecture = _ARCHITECTURES.get(platform.machine())
+    architecture = _ARCHITECTURES.get(os.uname().machine)
     if not architecture:
-        raise HarnessNotFound(f"there is no guest harness for {platform.machine()}")
+        raise HarnessNotFound(f"there is no guest harness for {os.uname().machine}")
     path = _PROGRAMS / architecture / "init"
     if not path.is_file():
         raise HarnessNotFound(f"the guest harness is missing: {path}", hint=_HINT)
@@ -45,6 +42,8 @@ def _program() -> Path:
 
 
 def _write(out: BinaryIO, program: bytes) -> None:
+    from aegis_sdk.images.erofs import ErofsWriter
+
     writer = ErofsWriter(out)
     init = File(writer.add([program]), Metadata())
     empty = {name: Directory({}, Metadata()) for name in _MOUNT_POINTS}

@@ -33,11 +33,10 @@ func NewGuest(boot Boot, cgroups string, children <-chan os.Signal) *Guest {
 func (g *Guest) Serve(stream *yamux.Stream) {
 	defer console.Survive("a call", stream.Reset)
 	line, err := stream.ReadLine(longestLine)
-	if err != nil {
-		stream.Reset()
-		return
+	if err == nil {
+		err = g.dispatch(stream, line)
 	}
-	if err := g.dispatch(stream, line); err != nil {
+	if err != nil {
 		_ = stream.SendLast(wire.Line(wire.Pair{Name: "error", Value: err.Error()}))
 	}
 }
@@ -50,6 +49,9 @@ func (g *Guest) dispatch(stream *yamux.Stream, line []byte) error {
 	}
 	fields := wire.Take(value)
 	call := fields.String("call")
+	if err := fields.Err(); err != nil {
+		return err
+	}
 	if call == "control" {
 		return g.control(stream, fields)
 	}

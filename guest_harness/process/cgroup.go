@@ -67,15 +67,18 @@ func (c *cgroups) take() *cgroup {
 	return &cgroup{path: path, dir: dir, procs: procs}
 }
 
-// give takes back an empty group.
-func (c *cgroups) give(group *cgroup) {
+// give takes back an empty group, and tells whether it is in order: one that must go can still hold a dying process.
+func (c *cgroups) give(group *cgroup) bool {
 	if len(c.spare) < spares && !group.spent {
 		c.spare = append(c.spare, group)
-		return
+		return true
+	}
+	if syscall.Rmdir(group.path) == syscall.EBUSY {
+		return false
 	}
 	_ = syscall.Close(group.dir)
 	_ = syscall.Close(group.procs)
-	_ = syscall.Rmdir(group.path)
+	return true
 }
 
 // processes returns the ids of all that runs in the group.

@@ -17,6 +17,18 @@ import (
 	"aegis/guest_harness/users"
 )
 
+// inherited are the descriptors that the tests were started with, which their children get too.
+var inherited = descriptors()
+
+func descriptors() []string {
+	var names []string
+	entries, _ := os.ReadDir("/proc/self/fd")
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	return names
+}
+
 // TestMain makes the tests the parent of all orphans, as PID 1 is.
 func TestMain(m *testing.M) {
 	const setChildSubreaper = 36
@@ -70,16 +82,13 @@ func newTestTable(t *testing.T, root string) *Table {
 		close(children)
 		<-reaped
 		if root != "" {
-			table.mu.Lock()
-			defer table.mu.Unlock()
-			for _, group := range table.cgroups.spare {
-				group.spent = true
-				table.cgroups.give(group)
-			}
-			table.cgroups.spare = nil
-			if err := os.Remove(root); err != nil {
-				t.Error(err)
-			}
+			eventually(t, "the cgroups stay", func() bool {
+				table.sweep()
+				for _, group := range table.cgroups.spare {
+					_ = syscall.Rmdir(group.path)
+				}
+				return os.Remove(root) == nil
+			})
 		}
 	})
 	return table
@@ -113,6 +122,7 @@ func ended(t *testing.T, running *Running) Status {
 // line reads what a command writes up to the first newline.
 func line(t *testing.T, running *Running) string {
 	t.Helper()
+	defer time.AfterFunc(10*time.Second, running.Stdout.Stop).Stop()
 	var text []byte
 	for !bytes.HasSuffix(text, []byte("\n")) {
 		if _, err := running.Stdout.Wait(); err != nil {
@@ -158,11 +168,16 @@ func TestStatus(t *testing.T) {
 // A command has its own session, default signals and none of our descriptors.
 func TestSurroundings(t *testing.T) {
 	table := newTestTable(t, cgroupRoot())
-	running := sh(t, table, `echo $(ls /proc/self/fd | wc -l) $(cut -d' ' -f5,6 /proc/$$/stat) $$ $(grep -E 'Sig(Blk|Ign)' /proc/$$/status | cut -f2)`)
+	running := sh(t, table, `echo $(ls /proc/$$/fd); echo $(cut -d' ' -f5,6 /proc/$$/stat) $$ $(grep -E 'Sig(Blk|Ign)' /proc/$$/status | cut -f2)`)
+	for _, fd := range strings.Fields(line(t, running)) {
+		if !slices.Contains([]string{"0", "1", "2", "10"}, fd) && !slices.Contains(inherited, fd) { // 10 is the shell's own
+			t.Error("descriptor ", fd)
+		}
+	}
 	got := strings.Fields(line(t, running))
 	ended(t, running)
 	pid := fmt.Sprint(running.PID)
-	want := []string{"4", pid, pid, pid, "0000000000000000", "0000000000000000"} // ls itself has the fourth descriptor
+	want := []string{pid, pid, pid, "0000000000000000", "0000000000000000"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -249,9 +264,9 @@ func TestUser(t *testing.T) {
 // A signal reaches the whole process group; an unknown command is not found.
 func TestSignal(t *testing.T) {
 	tables(t, func(t *testing.T, table *Table) {
-		running := sh(t, table, "trap 'exit 7' INT; (trap 'echo child; exit' INT; echo up; while :; do sleep 0.01; done) & while :; do sleep 0.01; done")
+		running := sh(t, table, "trap 'exit 7' HUP; (trap 'echo child; exit' HUP; echo up; while :; do sleep 0.01; done) & while :; do sleep 0.01; done")
 		line(t, running)
-		if found, err := table.Signal(t.Name(), syscall.SIGINT); !found || err != nil {
+		if found, err := table.Signal(t.Name(), syscall.SIGHUP); !found || err != nil {
 			t.Fatal(found, err)
 		}
 		if got := line(t, running); got != "child" {
@@ -260,7 +275,7 @@ func TestSignal(t *testing.T) {
 		if got := ended(t, running); got.Code != 7 {
 			t.Errorf("got %+v", got)
 		}
-		if found, _ := table.Signal(t.Name(), syscall.SIGINT); found || table.End(t.Name(), 0) {
+		if found, _ := table.Signal(t.Name(), syscall.SIGHUP); found || table.End(t.Name(), 0) {
 			t.Error("an ended command was found")
 		}
 	})

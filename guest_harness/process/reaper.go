@@ -57,8 +57,7 @@ func (t *Table) bury(running *Running, status syscall.WaitStatus) {
 func (t *Table) release(running *Running) {
 	switch {
 	case running.group == nil:
-	case running.group.empty():
-		t.cgroups.give(running.group)
+	case running.group.empty() && t.cgroups.give(running.group):
 		running.group = nil
 	default:
 		t.lingering = append(t.lingering, running)

@@ -9,7 +9,7 @@ import (
 
 const (
 	batch       = 3          // SCHED_BATCH
-	resetOnFork = 1          // SCHED_FLAG_RESET_ON_FORK: commands start with the ordinary policy and niceness
+	resetOnFork = 1          // SCHED_FLAG_RESET_ON_FORK: commands start with the ordinary niceness
 	mostUrgent  = -20        // so that a guest full of busy processes still answers
 	slack       = "20000000" // nanoseconds
 )
@@ -33,6 +33,12 @@ func Schedule() error {
 		return os.NewSyscallError("sched_setattr", number)
 	}
 	return calmMonitor()
+}
+
+// ordinary gives a new command the ordinary policy, which the flag above does not.
+func ordinary(pid int) {
+	var priority int32
+	_, _, _ = syscall.Syscall(syscall.SYS_SCHED_SETSCHEDULER, uintptr(pid), 0, uintptr(unsafe.Pointer(&priority)))
 }
 
 // calmMonitor lets the kernel delay the Go runtime's monitor, its first thread after the main one, which otherwise wakes

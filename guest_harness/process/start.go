@@ -97,7 +97,7 @@ func (t *Table) execute(file string, argv []string, start launch) (*Running, err
 			return nil, err
 		}
 		running.group.spent = unusable(err)
-		t.cgroups.give(running.group)
+		_ = t.cgroups.give(running.group)
 		if !unusable(err) || attempt > spares {
 			return nil, err
 		}
@@ -124,5 +124,9 @@ func fork(file string, argv []string, start launch, group *cgroup) (int, error) 
 			Uid: start.account.UID, Gid: start.account.GID, Groups: start.account.Groups,
 		}
 	}
-	return syscall.ForkExec(file, argv, attributes)
+	pid, err := syscall.ForkExec(file, argv, attributes)
+	if err == nil {
+		ordinary(pid)
+	}
+	return pid, err
 }

@@ -20,6 +20,11 @@ func Take(value any) *Fields {
 	return &Fields{object: object}
 }
 
+// Err returns what was wrong so far.
+func (f *Fields) Err() error {
+	return f.err
+}
+
 // Done returns what was wrong, a field that nobody took included: both ends have the same version.
 func (f *Fields) Done() error {
 	for name := range f.object {

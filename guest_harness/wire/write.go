@@ -16,7 +16,7 @@ func Line(pairs ...Pair) []byte {
 	return append(Write(pairs), '\n')
 }
 
-// Write returns the JSON of *value*: []Pair, string, Number, int, float64 (three decimals), bool or nil.
+// Write returns the JSON of *value*: []Pair, string, Number, int, float64, bool or nil.
 func Write(value any) []byte {
 	return appendValue(nil, value)
 }

@@ -129,10 +129,12 @@ func (s *Stream) Send(payload []byte) error {
 	return s.send(payload, nil)
 }
 
-// SendLast sends *payload* and closes our direction.
+// SendLast sends *payload* and closes the stream. The reset after our end tells a host that is still sending that nobody
+// will read it: without, it would wait for a window that never opens.
 func (s *Stream) SendLast(payload []byte) error {
-	err := s.send(payload, s.control(flagFIN, 0).append(nil))
+	err := s.send(payload, s.control(flagRST, 0).append(s.control(flagFIN, 0).append(nil)))
 	s.markClosed()
+	s.session.forget(s.id)
 	return err
 }
 

@@ -106,5 +106,6 @@ def test_commands_get_none_of_the_harnesss_descriptors(sandbox):
 
 
 def test_commands_are_ordinary_processes(sandbox):
-    """Commands can be killed for lack of memory, and the harness cannot."""
-    assert sandbox.shell("cat /proc/self/oom_score_adj; cat /proc/1/oom_score_adj").stdout == "0\n-1000\n"
+    """Commands have no privilege of the harness's: not in memory, not in processor time, not in open files."""
+    script = "cat /proc/self/oom_score_adj; ulimit -Sn; umask; cut -d' ' -f19,41 /proc/self/stat"
+    assert sandbox.shell(script).stdout.split() == ["0", "1024", "0022", "0", "0"]

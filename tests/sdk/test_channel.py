@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 import time
@@ -15,6 +16,7 @@ import aegis_sdk as aegis
 from aegis_sdk.guest import requests
 from aegis_sdk.guest.channel import FRAME_LIMIT, HEADER, LINE_LIMIT, Channel, Decoder, Kind, encode
 from aegis_sdk.model import Command, Exit
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -137,6 +139,31 @@ EVENTS = [
 def test_events(payload, event):
     """Events become values, their words fit for a terminal."""
     assert requests.event(payload) == event
+
+
+def test_golden_frames():
+    """The harness's tests read the same bytes and mean the same by them."""
+    for entry in json.loads((ROOT / "tests/golden/frames.json").read_text()):
+        kind, payload, data = entry["kind"], bytes.fromhex(entry["payload"]), bytes.fromhex(entry["bytes"])
+        assert encode(Kind(kind), payload) == data, entry["name"]
+        if kind != Kind.STDIN:
+            assert list(Decoder().feed(memoryview(data))) == [(kind, payload)], entry["name"]
+
+
+@pytest.mark.parametrize(
+    "call", json.loads((ROOT / "tests/golden/calls.json").read_text()), ids=lambda call: call["name"]
+)
+def test_golden_calls(pair, call):
+    """A command that the harness's tests understand is said in the same line here."""
+    channel, theirs = pair
+    argv = tuple(os.fsdecode(bytes.fromhex(word)) for word in call["argv"])
+    env = {os.fsdecode(bytes.fromhex(name)): os.fsdecode(bytes.fromhex(word)) for name, word in call["env"].items()}
+    line = json.loads(call["line"])
+    requests.start(
+        channel, line["id"], Command(argv=argv, env=env, cwd=call["cwd"], user=call["user"], stdin=call["stdin"])
+    )
+    channel.hang_up()
+    assert json.loads(theirs.makefile("rb").read()) == line
 
 
 @pytest.mark.parametrize(
