@@ -16,17 +16,15 @@ class Config:
     home: Path
     driver: str = "auto"
     kernel: Path | None = None
-    debug: bool = False
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Config:
-        """AEGIS_HOME, AEGIS_DRIVER, AEGIS_KERNEL and AEGIS_DEBUG, with their defaults."""
+        """AEGIS_HOME, AEGIS_DRIVER and AEGIS_KERNEL, with their defaults."""
         kernel = environ.get("AEGIS_KERNEL")
         return cls(
             home=Path(environ.get("AEGIS_HOME") or Path.home() / ".aegis").absolute(),
             driver=environ.get("AEGIS_DRIVER") or "auto",
             kernel=Path(kernel).absolute() if kernel else None,
-            debug=environ.get("AEGIS_DEBUG", "") not in ("", "0"),
         )
 
     @property

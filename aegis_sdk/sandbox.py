@@ -139,6 +139,8 @@ def _remove(engine: Engine, sandbox: str, owner: int, processes: set[Process]) -
     # A forked child holds a copy of the object, not the sandbox.
     if os.getpid() != owner:
         return
-    engine.remove(sandbox)
-    for process in list(processes):
-        process.close()
+    try:
+        engine.remove(sandbox)
+    finally:
+        for process in list(processes):
+            process.close()

@@ -24,7 +24,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     path = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AEGIS_HOME", str(path))
-        for name in ("AEGIS_DRIVER", "AEGIS_KERNEL", "AEGIS_DEBUG"):
+        for name in ("AEGIS_DRIVER", "AEGIS_KERNEL"):
             patch.delenv(name, raising=False)
         yield path
 
@@ -79,15 +79,16 @@ AEGIS = (sys.executable, "-m", "aegis_cli")
 
 
 def monitors() -> set[int]:
-    """The processes, of anybody, that run a guest of Aegis or are about to."""
+    """The processes that run a guest of this test run, or are about to: their kernel is in one of its homes."""
+    ours = os.fsencode(Path(os.environ["AEGIS_HOME"]).parent)
     found = set()
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 words = (entry / "cmdline").read_bytes().split(b"\0")
             except OSError:
-                continue
-            if any(word.startswith(b"aegis-") for word in words[:6]) or any(b"confine.py" in word for word in words):
+                continue  # it has just ended
+            if b"-kernel" in words and any(word.startswith(ours) for word in words):
                 found.add(int(entry.name))
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import attrs
 
@@ -13,6 +13,9 @@ from aegis_sdk.artifacts import Artifacts, edition
 from aegis_sdk.errors import Unavailable
 from aegis_sdk.images.tree import Directory, File, Metadata, Symlink
 from aegis_sdk.model import Check
+
+if TYPE_CHECKING:
+    from aegis_sdk.images.erofs import ErofsWriter
 
 _LAYOUT = 1  # to be raised when what is written here changes
 _PT_INTERP = 3
@@ -88,6 +91,11 @@ def write(out: BinaryIO, busybox: bytes, commands: list[str]) -> None:
     from aegis_sdk.images.erofs import ErofsWriter
 
     writer = ErofsWriter(out)
+    writer.finish(tree(writer, busybox, commands))
+
+
+def tree(writer: ErofsWriter, busybox: bytes, commands: list[str]) -> Directory:
+    """The image's tree, its files stored by *writer*."""
     root = Directory({}, Metadata())
     for path, permissions in _DIRECTORIES.items():
         _put(root, path, Directory({}, Metadata(permissions=permissions)))
@@ -97,7 +105,7 @@ def write(out: BinaryIO, busybox: bytes, commands: list[str]) -> None:
     for path in commands:
         if path != "bin/busybox":
             _put(root, path, Symlink(b"/bin/busybox", Metadata(permissions=0o777)))
-    writer.finish(root)
+    return root
 
 
 def _put(root: Directory, path: str, node: Directory | File | Symlink) -> None:

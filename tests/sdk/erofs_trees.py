@@ -43,23 +43,29 @@ def directory(entries, metadata=PLAIN):
 def write(path, root):
     """Write a tree in which files are Blobs."""
     with path.open("wb") as out:
-        writer, stored = ErofsWriter(out), {}
+        writer = ErofsWriter(out)
+        writer.finish(store(writer, root))
 
-        def store(node):
-            if node not in stored:
-                stored[node] = File(writer.add([node.content]), node.metadata)
-            return stored[node]
 
-        top = directory({}, root.metadata)
-        todo = [(root, top)]
-        for source, target in todo:
-            for name, node in source.entries.items():
-                if isinstance(node, Directory):
-                    target.entries[name] = directory({}, node.metadata)
-                    todo.append((node, target.entries[name]))
-                else:
-                    target.entries[name] = store(node) if isinstance(node, Blob) else node
-        writer.finish(top)
+def store(writer, root):
+    """The tree with Files in place of its Blobs."""
+    stored = {}
+
+    def leaf(node):
+        if isinstance(node, Blob) and node not in stored:
+            stored[node] = File(writer.add([node.content]), node.metadata)
+        return stored.get(node, node)
+
+    top = directory({}, root.metadata)
+    todo = [(root, top)]
+    for source, target in todo:
+        for name, node in source.entries.items():
+            if isinstance(node, Directory):
+                target.entries[name] = directory({}, node.metadata)
+                todo.append((node, target.entries[name]))
+            else:
+                target.entries[name] = leaf(node)
+    return top
 
 
 def fsck(path, *options):
