@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -50,9 +51,19 @@ commands.add_command(doctor)
 
 def main() -> NoReturn:
     """Run the command line of this process, and exit."""
+    _fill_standard_descriptors()
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _leave)
     sys.exit(_outcome(sys.argv[1:]))
+
+
+def _fill_standard_descriptors() -> None:
+    """Put something in the place of closed standard streams, so that nothing of a guest's gets their numbers."""
+    # For reading only: who writes to a closed stream is to be told.
+    while (descriptor := os.open(os.devnull, os.O_RDONLY)) <= 2:
+        pass
+    os.close(descriptor)
 
 
 def _leave(number: int, _: FrameType | None) -> NoReturn:
@@ -67,7 +78,7 @@ def _outcome(arguments: list[str]) -> int:
     except click.UsageError as error:
         error.show()
         return FAILED_TO_RUN if failed == FAILED_TO_RUN else error.exit_code
-    except aegis.AegisError as error:
+    except (aegis.AegisError, OSError) as error:
         click.echo(f"aegis: {error}", err=True)
         return failed
     except (KeyboardInterrupt, click.Abort):

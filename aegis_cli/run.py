@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Self
 
 import click
 
@@ -54,9 +55,39 @@ def run(
     with (
         aegis.Sandbox(memory=memory, cpus=cpus, writable=writable, driver=driver) as vm,
         vm.start(*command, stdin=True, env=environment, cwd=cwd, user=user) as process,
+        _Limit(vm, process, timeout) as limit,
     ):
         threading.Thread(target=_feed, args=(process,), daemon=True).start()
-        return _attend(process, timeout)
+        return _attend(process, limit)
+
+
+class _Limit:
+    """A command's time limit, which holds even while nobody takes its output."""
+
+    def __init__(self, vm: aegis.Sandbox, process: aegis.Process, seconds: float | None) -> None:
+        self._vm, self._process = vm, process
+        self._over = threading.Event()
+        self.seconds = seconds
+        self.reached = False
+
+    def __enter__(self) -> Self:
+        if self.seconds is not None and self.seconds <= threading.TIMEOUT_MAX:
+            threading.Thread(target=self._watch, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+
+    def _watch(self) -> None:
+        if self._over.wait(self.seconds):
+            return
+        self.reached = True
+        try:
+            self._process.end()
+        except aegis.AegisError:
+            self._vm.close()
+        if not self._over.wait(_LAST_OUTPUT):
+            self._vm.close()
 
 
 def _variable(word: str) -> tuple[str, str]:
@@ -66,26 +97,29 @@ def _variable(word: str) -> tuple[str, str]:
     return name, value
 
 
-def _attend(process: aegis.Process, timeout: float | None) -> int:
+def _attend(process: aegis.Process, limit: _Limit) -> int:
     """Pass the output on to the end; the exit code of ``aegis run``."""
     try:
-        _show(process, timeout)
-        return process.wait()
+        _show(process)
+        code = process.wait()
     except BrokenPipeError:
         return 128 + signal.SIGPIPE
-    except TimeoutError:
-        click.echo(f"aegis: timed out after {timeout:g} s", err=True)
-        process.end()
-        _show(process, _LAST_OUTPUT)
-        return _TIMED_OUT
+    except aegis.AegisError:
+        if not limit.reached:
+            raise
+        code = _TIMED_OUT
     except KeyboardInterrupt:
         process.kill(signal.SIGINT)
         with suppress(TimeoutError):  # if it will not go, its guest goes now
             _show(process, _AFTER_CTRL_C)
         return 128 + signal.SIGINT
+    if limit.reached:
+        click.echo(f"aegis: timed out after {limit.seconds:g} s", err=True)
+        return _TIMED_OUT
+    return code
 
 
-def _show(process: aegis.Process, timeout: float | None) -> None:
+def _show(process: aegis.Process, timeout: float | None = None) -> None:
     for stream, piece in process.output(timeout):
         _write(_FILES[stream], piece)
 
@@ -110,10 +144,15 @@ def _feed(process: aegis.Process) -> None:
 
 
 def _read() -> bytes:
-    try:
-        return b"" if _in_background() else os.read(0, _CHUNK)
-    except OSError:
-        return b""  # there is no standard input
+    while not _in_background():
+        try:
+            return os.read(0, _CHUNK)
+        except BlockingIOError:  # somebody else made our terminal or pipe non-blocking
+            select.select([0], [], [])
+        except OSError as error:
+            click.echo(f"aegis: standard input cannot be read: {error.strerror}", err=True)
+            break
+    return b""
 
 
 def _in_background() -> bool:

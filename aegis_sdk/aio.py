@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from contextlib import suppress
 from functools import partial, update_wrapper
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
@@ -13,7 +12,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
 from aegis_sdk.engine.base import Engine
 from aegis_sdk.errors import SandboxClosed
 from aegis_sdk.model import Completed, SandboxInfo
-from aegis_sdk.process import Output, Process, StreamName, deadline_after
+from aegis_sdk.process import Output, Process, StreamName, deadline_after, to_bytes
 from aegis_sdk.sandbox import Sandbox, checked
 
 P = ParamSpec("P")
@@ -35,27 +34,36 @@ def in_thread(call: Callable[[], T], *, dispose: Callable[[T], None] = lambda _:
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
-    def settle(ready: Callable[[], None]) -> None:
+    def succeed(value: T) -> None:
+        if future.cancelled():
+            threading.Thread(target=dispose, args=(value,), name="aegis-dispose", daemon=True).start()
+        else:
+            future.set_result(value)
+
+    def fail(error: BaseException) -> None:
         if not future.cancelled():
-            ready()
+            future.set_exception(error)
 
     def work() -> None:
         try:
             value = call()
         except BaseException as error:  # noqa: BLE001  # whatever it is, it belongs to who waits
-            _tell(loop, partial(settle, partial(future.set_exception, error)))
+            _tell(loop, partial(fail, error))
             return
-        _tell(loop, partial(settle, partial(future.set_result, value)))
-        if future.cancelled():
+        if not _tell(loop, partial(succeed, value)):
             dispose(value)
 
     threading.Thread(target=work, name="aegis-call", daemon=True).start()
     return future
 
 
-def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
-    with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> bool:
+    """Have the loop call *what*; false if it was closed, and nobody waits any more."""
+    try:
         loop.call_soon_threadsafe(what)
+    except RuntimeError:
+        return False
+    return True
 
 
 def awaitable(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[_Face[S], P], Coroutine[Any, Any, T]]:
@@ -75,7 +83,11 @@ async def _each(pieces: Iterator[T]) -> AsyncIterator[T]:
 
 
 class AsyncOutput:
-    """One stream of a process: iterate over it, ``async for``, for its lines of text, as they come."""
+    """One stream of a process: iterate over it, ``async for``, for its lines of text, as they come.
+
+    A read that is cancelled loses what it was about to return: to give up in time and read on, use a time limit of the
+    command's own.
+    """
 
     def __init__(self, sync: Output) -> None:
         self.sync = sync
@@ -177,9 +189,10 @@ class AsyncSandbox:
         check: bool = False,
     ) -> Completed:
         """Run a command to its end, as ``Sandbox.run``; a cancelled call ends the command."""
-        deadline_after(timeout)  # a wrong one is refused before anything runs
+        deadline_after(timeout)  # what is wrong is refused before anything runs
+        data = None if input is None else to_bytes(input)
         async with await self.start(*argv, stdin=input is not None, env=env, cwd=cwd, user=user) as process:
-            completed = await in_thread(lambda: process.sync.complete(input=input, timeout=timeout))
+            completed = await in_thread(lambda: process.sync.complete(input=data, timeout=timeout))
         return checked(completed) if check else completed
 
     async def shell(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import attrs
 
+from aegis_sdk.errors import Unavailable
+
 
 @attrs.frozen(kw_only=True)
 class Config:
@@ -22,7 +24,7 @@ class Config:
         """AEGIS_HOME, AEGIS_DRIVER and AEGIS_KERNEL, with their defaults."""
         kernel = environ.get("AEGIS_KERNEL")
         return cls(
-            home=Path(environ.get("AEGIS_HOME") or Path.home() / ".aegis").absolute(),
+            home=Path(environ.get("AEGIS_HOME") or _user() / ".aegis").absolute(),
             driver=environ.get("AEGIS_DRIVER") or "auto",
             kernel=Path(kernel).absolute() if kernel else None,
         )
@@ -30,3 +32,10 @@ class Config:
     @property
     def data(self) -> Path:
         return self.home / "data"
+
+
+def _user() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise Unavailable(f"this user has no home directory: {error}", hint="set AEGIS_HOME to a directory") from error

@@ -123,6 +123,11 @@ class Completed:
         return self.exit_code == 0 and not self.timed_out
 
 
+def printable(text: str) -> str:
+    """*text* without what could do something to a terminal but print."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def signal_name(number: int | None) -> str | None:
     """``SIGTERM`` for 15; a number that has no name here stays a number."""
     if number is None:

@@ -19,8 +19,9 @@ def program(name: str) -> str | None:
     """Where the program *name* is in PATH; None if it is nowhere."""
     # shutil.which would cost every boot 8 ms of import.
     for directory in os.get_exec_path():
-        path = Path(directory, name)
-        if path.is_file() and os.access(path, os.X_OK):
+        path = Path(directory, name).absolute()
+        # access first: is_file raises where a directory may not be searched
+        if os.access(path, os.X_OK) and path.is_file():
             return str(path)
     return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal as signals
 import time
@@ -27,6 +28,8 @@ from aegis_sdk.model import Cause, Command, Completed, Exit, signal_name
 StreamName = Literal["stdout", "stderr"]
 
 _GRACE = 5.0  # between SIGTERM and SIGKILL
+_LAST_SIGNAL = 64
+_LONGEST_GRACE = 3600
 _ANSWER = 10.0  # for what a harness does at once, on a host that is busy
 _NAMES: dict[Kind, StreamName] = {Kind.STDOUT: "stdout", Kind.STDERR: "stderr"}
 
@@ -67,7 +70,8 @@ class Output:
 class Process:
     """A running command: read its output, feed it, signal it, wait for it.
 
-    Nothing is lost when nobody reads: the command then waits, alone. Several threads may use one process. Closing it,
+    Nothing is lost when nobody reads: the command then waits, alone. Several threads may use one process, but no forked
+    child of the one that started it. Closing it,
     or leaving its ``with`` block, ends the command and its children.
     """
 
@@ -80,10 +84,18 @@ class Process:
         self._started_at = time.monotonic()
         channel = Channel(engine.dial(sandbox))
         try:
-            self._conversation = Conversation(channel, self._id, command)
+            self._conversation = Conversation(channel, self._id, command, deadline=self._started_at + _ANSWER)
+        except TimeoutError as error:
+            channel.close()
+            raise GuestNotResponding(
+                f"the sandbox has not taken {' '.join(self.argv)!r} for {_ANSWER:.0f} s"
+            ) from error
         except OSError:
             channel.close()
             self._raise_lost()
+        except BaseException:
+            channel.close()
+            raise
         self.stdout = Output(lambda: self._next(Kind.STDOUT)[1])
         self.stderr = Output(lambda: self._next(Kind.STDERR)[1])
 
@@ -110,16 +122,16 @@ class Process:
         TimeoutError when they are not at their end after *timeout* seconds; the command runs on.
         """
         deadline = deadline_after(timeout)
-        while True:
+        while deadline is None or time.monotonic() < deadline:
             kind, piece = self._next(Kind.STDOUT, Kind.STDERR, deadline=deadline)
             if not piece:
                 return
             yield _NAMES[kind], piece
+        raise TimeoutError(f"{self} runs on after {timeout} s")
 
     def write(self, data: bytes | str) -> None:
         """Feed its standard input, waiting as long as it does not read; InputClosed if it takes no more."""
-        raw = data.encode() if isinstance(data, str) else bytes(data)
-        if raw:
+        if raw := to_bytes(data):
             self._send(raw)
 
     def close_stdin(self) -> None:
@@ -143,6 +155,8 @@ class Process:
 
     def end(self, grace: float = _GRACE) -> None:
         """SIGTERM, and SIGKILL *grace* seconds later, to it and all its children; does not wait for the end."""
+        if isinstance(grace, bool) or not isinstance(grace, (int, float)) or not 0 <= grace <= _LONGEST_GRACE:
+            raise InvalidValue(f"grace must be seconds, from 0 to {_LONGEST_GRACE}, not {grace!r}")
         self._ask(lambda channel, deadline: requests.end(channel, self._id, grace, deadline=deadline))
 
     def complete(self, *, input: bytes | str | None = None, timeout: float | None = None) -> Completed:
@@ -151,7 +165,7 @@ class Process:
         GuestNotResponding if it then does not end; GuestDied if the guest ends first.
         """
         if self._takes_input and input is not None:
-            self._conversation.feed(input.encode() if isinstance(input, str) else bytes(input))
+            self._conversation.feed(to_bytes(input))
         end = self._end(deadline_after(timeout), bounded=False)
         timed_out = end is None
         if end is None:
@@ -162,8 +176,8 @@ class Process:
         return Completed(
             argv=self.argv,
             exit_code=end.code,
-            stdout_bytes=self._gather(Kind.STDOUT),
-            stderr_bytes=self._gather(Kind.STDERR),
+            stdout_bytes=self._conversation.gather(Kind.STDOUT),
+            stderr_bytes=self._conversation.gather(Kind.STDERR),
             duration=time.monotonic() - self._started_at,
             signal=signal_name(end.signal),
             timed_out=timed_out,
@@ -204,9 +218,6 @@ class Process:
                 return kind, piece
         return kinds[0], b""
 
-    def _gather(self, kind: Kind) -> bytes:
-        return b"".join(iter(lambda: self._conversation.take(kind), b""))
-
     def _until(self, done: Callable[[], bool], *, deadline: float | None = None, bounded: bool = True) -> bool:
         try:
             reached = self._conversation.until(done, deadline=deadline, bounded=bounded)
@@ -243,6 +254,9 @@ class Process:
             raise GuestNotResponding(f"the sandbox of {self} has not answered for {_ANSWER:.0f} s") from error
         except (EOFError, OSError):
             self._raise_lost()
+        except ProtocolViolation:
+            self._engine.remove(self._sandbox)
+            raise
         finally:
             channel.close()
 
@@ -264,11 +278,19 @@ def deadline_after(timeout: float | None) -> float | None:
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
         raise InvalidValue(f"timeout must be seconds, more than 0, or None for no limit; not {timeout!r}")
-    return time.monotonic() + timeout
+    return None if timeout == math.inf else time.monotonic() + timeout
+
+
+def to_bytes(data: bytes | str) -> bytes:
+    """What a command is to read: bytes as they are, text as UTF-8. InvalidValue for anything else."""
+    try:
+        return data.encode() if isinstance(data, str) else bytes(memoryview(data))
+    except (TypeError, UnicodeEncodeError) as error:
+        raise InvalidValue(f"input must be bytes or text, not {type(data).__name__}: {error}") from error
 
 
 def _signal_number(signal: int | str) -> int:
-    try:
-        return int(signals.Signals[signal] if isinstance(signal, str) else signals.Signals(signal))
-    except (KeyError, ValueError) as error:
-        raise InvalidValue(f"there is no signal {signal!r}", hint="for example 15 or 'SIGTERM'") from error
+    number = signals.Signals.__members__.get(signal, 0) if isinstance(signal, str) else signal
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 < number <= _LAST_SIGNAL:
+        raise InvalidValue(f"there is no signal {signal!r}", hint="for example 15 or 'SIGTERM'")
+    return int(number)

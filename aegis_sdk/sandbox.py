@@ -10,9 +10,9 @@ from typing import Self
 
 from aegis_sdk.config import Config
 from aegis_sdk.engine.base import Engine
-from aegis_sdk.errors import CommandFailed, CommandTimedOut
-from aegis_sdk.model import Command, Completed, SandboxInfo, SandboxSpec
-from aegis_sdk.process import Process, deadline_after
+from aegis_sdk.errors import CommandFailed, CommandTimedOut, InvalidValue
+from aegis_sdk.model import Command, Completed, SandboxInfo, SandboxSpec, printable
+from aegis_sdk.process import Process, deadline_after, to_bytes
 
 _LAST_LINES = 10
 
@@ -65,9 +65,10 @@ class Sandbox:
         After *timeout* seconds the command and its children are ended: SIGTERM, 5 s, SIGKILL. *env* adds to the image's
         environment; *user* is a name or a number, with ``:group`` if wanted. GuestDied if the guest ends first.
         """
-        deadline_after(timeout)  # a wrong one is refused before anything runs
+        deadline_after(timeout)  # what is wrong is refused before anything runs
+        data = None if input is None else to_bytes(input)
         with self.start(*argv, stdin=input is not None, env=env, cwd=cwd, user=user) as process:
-            completed = process.complete(input=input, timeout=timeout)
+            completed = process.complete(input=data, timeout=timeout)
         return checked(completed) if check else completed
 
     def shell(
@@ -93,6 +94,8 @@ class Sandbox:
         user: str | None = None,
     ) -> Process:
         """Start a command and give it back while it runs; with *stdin* it can be written to."""
+        if not isinstance(env, (Mapping, type(None))):
+            raise InvalidValue(f"env must map names to values, not {env!r}")
         command = Command(argv=argv, env=env or {}, cwd=cwd, user=user, stdin=stdin)
         process = Process(self._engine, self.id, command, on_end=self._processes.discard)
         self._processes.add(process)  # a command runs on when its caller forgets it
@@ -119,7 +122,7 @@ def checked(completed: Completed) -> Completed:
     if completed.ok:
         return completed
     command = " ".join(completed.argv)
-    last = "".join(f"\n  | {line}" for line in completed.stderr.splitlines()[-_LAST_LINES:])
+    last = "".join(f"\n  | {line}" for line in printable(completed.stderr).splitlines()[-_LAST_LINES:])
     if completed.timed_out:
         raise CommandTimedOut(f"{command!r} was ended after {completed.duration:.1f} s{last}", result=completed)
     how = f"was ended by {completed.signal}" if completed.signal else f"failed with exit code {completed.exit_code}"

@@ -38,11 +38,11 @@ def check(config: Config) -> Check:
 def find(config: Config) -> Path:
     """The libkrunfw, or the ELF kernel that AEGIS_KERNEL names, to boot from."""
     if config.kernel:
-        if config.kernel.is_file():
+        if os.access(config.kernel, os.R_OK) and config.kernel.is_file():
             return config.kernel
-        raise KernelNotFound(f"AEGIS_KERNEL names {config.kernel}, which is not a file", hint=_hint())
+        raise KernelNotFound(f"AEGIS_KERNEL names {config.kernel}, which is not a file that can be read", hint=_hint())
     for path in _candidates():
-        if path.is_file():
+        if os.access(path, os.R_OK) and path.is_file():
             return path
     raise KernelNotFound(
         f"no guest kernel: {_LIBRARY} is neither in this system nor in Python's packages", hint=_hint()

@@ -37,7 +37,7 @@ class Qemu:
 
     @property
     def accelerator(self) -> str:
-        return "tcg" if why_not_kvm() else "kvm"
+        return "tcg" if why_not_kvm()[0] else "kvm"
 
     def check(self) -> tuple[Check, ...]:
         return (_check_architecture(), _check_program(), kernel.check(self._config), _check_accelerator())
@@ -83,20 +83,20 @@ def _disk(name: str, fd: int, number: int) -> tuple[str, ...]:
     )
 
 
-def why_not_kvm() -> str:
-    """Why hardware virtualization cannot be used here; empty if it can.
+def why_not_kvm() -> tuple[str, str]:
+    """Why hardware virtualization cannot be used here, and what mends it; both empty if it can.
 
     A /dev/kvm that opens is no proof: there are hosts with a paravirtual one on which ordinary kernels die, and their
     processors do not show the flag.
     """
     if not Path("/dev/kvm").exists():
-        return "there is no /dev/kvm"
+        return "there is no /dev/kvm", ""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        return "this user may not use /dev/kvm"
+        return "this user may not use /dev/kvm", "sudo usermod -aG kvm $USER, then log in again"
     flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     if not flags or not {"vmx", "svm"} & set(flags[1].split()):
-        return "there is a /dev/kvm, but the processor shows neither vmx nor svm: guest kernels die on such a one"
-    return ""
+        return "there is a /dev/kvm, but the processor shows neither vmx nor svm: guest kernels die on such a one", ""
+    return "", ""
 
 
 def _check_architecture() -> Check:
@@ -125,8 +125,7 @@ def _check_program() -> Check:
 
 
 def _check_accelerator() -> Check:
-    reason = why_not_kvm()
+    reason, fix = why_not_kvm()
     if not reason:
         return Check(name="acceleration", ok=True, seen="kvm", required=False)
-    fix = "sudo usermod -aG kvm $USER, then log in again" if "this user" in reason else ""
     return Check(name="acceleration", ok=False, seen=f"tcg (software), because {reason}", fix=fix, required=False)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import socket
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from queue import SimpleQueue
 
@@ -41,12 +42,12 @@ class Wires:
         """Socket pairs and opened disks: nothing of a machine has a name in the file system to be left behind."""
         ours, theirs = {}, {}
         for name in ("port", "console", "monitor"):
-            here, there = socket.socketpair()
-            ours[name] = undo.enter_context(here)
-            theirs[name] = there.detach()
-            undo.callback(os.close, theirs[name])
+            here, there = (_above_standard(end.detach()) for end in socket.socketpair())
+            ours[name] = undo.enter_context(socket.socket(fileno=here))
+            theirs[name] = there
+            undo.callback(os.close, there)
         for name, path in (("harness", plan.harness), ("image", plan.image)):
-            theirs[name] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            theirs[name] = _above_standard(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
             undo.callback(os.close, theirs[name])
         return cls(**ours, theirs=theirs)
 
@@ -60,6 +61,14 @@ class Wires:
         self.let_go()
         for end in (self.port, self.console, self.monitor):
             end.close()
+
+
+def _above_standard(descriptor: int) -> int:
+    """*descriptor* under a number that is nobody's standard stream, in a program that has closed some of its own."""
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(descriptor)
 
 
 def launch(command: list[str], wires: Wires, name: str) -> QemuMachine:
@@ -83,14 +92,17 @@ def _live(
     command: list[str], wires: Wires, born: SimpleQueue[QemuMachine | BootFailed], unwanted: threading.Event
 ) -> None:
     # The kernel kills QEMU when the thread that started it ends, so this one stays for the machine's whole life.
-    try:
-        vmm = Vmm.start(command, pass_fds=list(wires.theirs.values()))
-    except OSError as error:
-        wires.close()
-        born.put(BootFailed(f"QEMU could not be started: {error}"))
-        return
-    wires.let_go()
-    machine = QemuMachine(vmm, wires)
+    with ExitStack() as undo:
+        undo.callback(wires.close)
+        try:
+            vmm = Vmm.start(command, pass_fds=list(wires.theirs.values()))
+            undo.callback(vmm.end)
+            wires.let_go()
+            machine = QemuMachine(vmm, wires)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it belongs to who waits
+            born.put(BootFailed(f"QEMU could not be started: {error}"))
+            return
+        undo.pop_all()
     born.put(machine)
     if unwanted.is_set():
         machine.kill()
@@ -101,7 +113,7 @@ class QemuMachine:
     """A running QEMU and all that is connected to it."""
 
     def __init__(self, vmm: Vmm, wires: Wires) -> None:
-        self._vmm, self._wires = vmm, wires
+        self._vmm, self._wires, self._thread = vmm, wires, threading.get_ident()
         self._reactor = Reactor(tick=_TICK, on_tick=self._ask_for_life)
         self._relay = Relay(self._reactor, wires.port)
         self._monitor = qmp.Monitor(PORT)
@@ -124,13 +136,16 @@ class QemuMachine:
         self._reactor.ask(partial(self._end, Cause.STOPPED))
 
     def wait(self, timeout: float | None = None) -> Ending | None:
-        self._ended.wait(timeout)
+        # A garbage collection in the machine's own thread may end up here, and would wait for itself.
+        if threading.get_ident() != self._thread:
+            self._ended.wait(timeout)
         return self._ending
 
     def live(self) -> None:
         """Serve the machine until QEMU has ended; only in the thread that started it."""
         try:
-            self._wires.monitor.sendall(qmp.GREETING)
+            with suppress(OSError):  # it may have ended already, which is noticed below
+                self._wires.monitor.sendall(qmp.GREETING)
             for source, take in self._sources():
                 os.set_blocking(source, False)
                 self._reactor.watch(source, READ, partial(self._read, source, take))
@@ -157,7 +172,7 @@ class QemuMachine:
         except (BlockingIOError, ConnectionResetError):
             return
         if not data:
-            self._reactor.watch(source, 0)
+            self._reactor.forget(source)
             return
         take(data)
         if self._monitor.port_lost:

@@ -3,43 +3,44 @@
 from __future__ import annotations
 
 import os
-import selectors
+import select
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
-READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
-Callback = Callable[[int], None]  # told which of READ and WRITE it may do now
-
-
-def _nobody(_: int) -> None:
-    """Who is called when nothing is waited for."""
+# epoll itself, not selectors: only it tells of a hang-up where nothing else is waited for.
+READ, WRITE, HANG_UP = select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP
+Callback = Callable[[int], None]  # told which of READ, WRITE and HANG_UP it is
 
 
 class Reactor:
     """Callbacks on readiness, all in the one thread that calls ``run``."""
 
     def __init__(self, *, tick: float, on_tick: Callable[[], None]) -> None:
-        self._selector = selectors.DefaultSelector()
+        self._epoll = select.epoll()
+        self._watched: dict[int, tuple[int, Callback]] = {}
         self._asked: deque[Callable[[], None]] = deque()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._selector.register(self._wake_fd, READ, self._woken)
+        self.watch(self._wake_fd, READ, self._woken)
         self._tick, self._on_tick = tick, on_tick
         self._running = True
-        self._lock = threading.Lock()
+        # A signal handler may ask while its own thread is asking.
+        self._lock = threading.RLock()
 
-    def watch(self, source: Any, events: int, callback: Callback = _nobody) -> None:
-        """Call *callback* when *source* (a file number or object) is ready for *events*; 0 ends it."""
-        known = self._selector.get_map().get(source)
+    def watch(self, source: int, events: int, callback: Callback) -> None:
+        """Call *callback* when the descriptor *source* is ready for *events*, and, always, when it hangs up."""
+        known = self._watched.get(source)
         if known is None:
-            if events:
-                self._selector.register(source, events, callback)
-        elif not events:
-            self._selector.unregister(source)
-        elif events != known.events:
-            self._selector.modify(source, events, callback)
+            self._epoll.register(source, events)
+        elif events != known[0]:
+            self._epoll.modify(source, events)
+        self._watched[source] = (events, callback)
+
+    def forget(self, source: int) -> None:
+        """Watch *source* no more; fine if it is not watched."""
+        if self._watched.pop(source, None):
+            self._epoll.unregister(source)
 
     def ask(self, callback: Callable[[], None]) -> bool:
         """From any thread: have *callback* called in the reactor's; false if it has ended."""
@@ -62,7 +63,7 @@ class Reactor:
         finally:
             with self._lock:
                 self._running = False
-                self._selector.close()
+                self._epoll.close()
                 os.close(self._wake_fd)
 
     def stop(self) -> None:
@@ -70,10 +71,10 @@ class Reactor:
         self._running = False
 
     def _round(self, due: float) -> None:
-        for key, events in self._selector.select(max(0.0, due - time.monotonic())):
+        for source, events in self._epoll.poll(max(0.0, due - time.monotonic())):
             # An earlier callback of this round may have ended the watch, or everything.
-            if self._running and self._selector.get_map().get(key.fd) is key:
-                key.data(events)
+            if self._running and source in self._watched:
+                self._watched[source][1](events)
 
     def _woken(self, _: int) -> None:
         os.eventfd_read(self._wake_fd)

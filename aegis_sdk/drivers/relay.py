@@ -15,7 +15,7 @@ from itertools import islice
 import attrs
 
 from aegis_sdk.drivers import yamux
-from aegis_sdk.drivers.reactor import READ, WRITE, Callback, Reactor
+from aegis_sdk.drivers.reactor import HANG_UP, READ, WRITE, Callback, Reactor
 
 _CHUNK = 1 << 18
 _LOCAL_CHUNK = 1 << 16
@@ -46,17 +46,20 @@ class Relay:
         self._port = port
         self._session = yamux.Session()
         self._locals: dict[int, _Local] = {}
+        self._waiting: deque[socket.socket] = deque()  # given to us, and not carried yet
         self._buffer = memoryview(bytearray(_CHUNK))
         self._heard = False
+        self._over = False
         self._silent = 0
         self._congested = False
         port.setblocking(False)
-        self._reactor.watch(port, READ, self._on_port)
+        self._reactor.watch(port.fileno(), READ, self._on_port)
 
     def connect(self, local: socket.socket) -> bool:
         """From any thread: carry *local* to the guest as a new connection; false if all has ended."""
         local.setblocking(False)
-        return self._reactor.ask(lambda: self._open(local))
+        self._waiting.append(local)
+        return self._reactor.ask(self._open)
 
     def alive(self) -> bool:
         """Ask for a sign of life, to be called regularly; false when several calls brought none."""
@@ -68,13 +71,15 @@ class Relay:
         return self._silent <= _SILENT_TICKS
 
     def close(self) -> None:
-        """End every connection."""
-        for local in self._locals.values():
-            local.socket.close()
+        """End every connection, those too that came too late to be carried."""
+        for end in (*self._waiting, *(local.socket for local in self._locals.values())):
+            _close(end)
+        self._waiting.clear()
         self._locals.clear()
         self._port.close()
 
-    def _open(self, local: socket.socket) -> None:
+    def _open(self) -> None:
+        local = self._waiting.popleft()
         number = self._session.open()
         self._locals[number] = _Local(local, partial(self._on_local, number))
         self._update(number)
@@ -91,9 +96,10 @@ class Relay:
         except (BlockingIOError, ConnectionResetError):
             return
         if not size:
-            self._reactor.watch(self._port, 0)  # the monitor's end is noticed elsewhere
+            self._over = True  # the monitor's end is noticed elsewhere
+            self._reactor.forget(self._port.fileno())
             return
-        self._heard, self._silent = True, 0
+        self._heard = True
         for event in self._session.feed(self._buffer[:size]):
             self._take(event)
 
@@ -106,6 +112,8 @@ class Relay:
             case yamux.Finished(number):
                 self._locals[number].finished = True
                 self._finish_local(number)
+            case yamux.Pong():
+                self._silent = 0  # nothing else is a sign of life: other bytes may be a command's
             case yamux.Reset(number):
                 self._locals[number].reads = False
                 self._locals[number].finished = True
@@ -139,6 +147,8 @@ class Relay:
             self._write_local(number)
         if events & READ and number in self._locals:
             self._read_local(number)
+        elif events & HANG_UP and number in self._locals:
+            self._abandon(number)  # it has gone with more to say than there is room for
         self._flush()
 
     def _write_local(self, number: int) -> None:
@@ -199,8 +209,8 @@ class Relay:
 
     def _drop(self, number: int) -> None:
         local = self._locals.pop(number)
-        self._reactor.watch(local.socket, 0)
-        local.socket.close()
+        self._reactor.forget(local.socket.fileno())
+        _close(local.socket)
 
     def _update(self, number: int) -> None:
         """Watch for just what can be done now."""
@@ -208,10 +218,12 @@ class Relay:
         events = WRITE if local.pending else 0
         if local.reads and not self._congested and self._session.room(number):
             events |= READ
-        self._reactor.watch(local.socket, events, local.ready)
+        self._reactor.watch(local.socket.fileno(), events, local.ready)
 
     def _flush(self) -> None:
         """Send what the session has for the guest; what does not go now goes when the port is ready."""
+        if self._over:
+            return
         outgoing = self._session.outgoing
         try:
             while outgoing:
@@ -220,7 +232,7 @@ class Relay:
             pass
         except OSError:
             return  # the monitor's end is noticed elsewhere
-        self._reactor.watch(self._port, READ | (WRITE if outgoing else 0), self._on_port)
+        self._reactor.watch(self._port.fileno(), READ | (WRITE if outgoing else 0), self._on_port)
         self._note_congestion()
 
     def _note_congestion(self) -> None:
@@ -229,3 +241,10 @@ class Relay:
             self._congested = congested
             for number in list(self._locals):
                 self._update(number)
+
+
+def _close(end: socket.socket) -> None:
+    # Shut down first: a forked child may hold a copy, and closing ours alone would end nothing.
+    with suppress(OSError):
+        end.shutdown(socket.SHUT_RDWR)
+    end.close()

@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import attrs
+
+from aegis_sdk.model import printable
 
 _CONFINE = Path(__file__).with_name("confine.py")
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
@@ -28,15 +30,18 @@ class Vmm:
     @classmethod
     def start(cls, command: Sequence[str], *, pass_fds: Sequence[int]) -> Vmm:
         """Start *command* in a session of its own, to die with the calling thread; OSError if it cannot be."""
-        errors, theirs = os.pipe()
-        try:
-            child = _spawn(command, theirs, pass_fds)
-            return cls(os.pidfd_open(child.pid), errors, child)
-        except OSError:
-            os.close(errors)
-            raise
-        finally:
-            os.close(theirs)
+        with ExitStack() as undo:
+            errors, theirs = os.pipe()
+            undo.callback(os.close, errors)
+            try:
+                child = _spawn(command, theirs, pass_fds)
+            finally:
+                os.close(theirs)
+            undo.callback(child.wait)
+            undo.callback(child.kill)
+            vmm = cls(os.pidfd_open(child.pid), errors, child)
+            undo.pop_all()
+            return vmm
 
     @property
     def pid(self) -> int:
@@ -51,6 +56,12 @@ class Vmm:
         """Wait for its end; the exit code, or minus the number of the signal that killed it."""
         return self._child.wait()
 
+    def end(self) -> None:
+        """Kill it, and give everything back."""
+        self.kill()
+        self.wait()
+        self.close()
+
     def close(self) -> None:
         """Give the descriptors back, once it has ended."""
         os.close(self.errors)
@@ -58,6 +69,8 @@ class Vmm:
 
 
 def _spawn(command: Sequence[str], errors: int, pass_fds: Sequence[int]) -> subprocess.Popen[bytes]:
+    if not sys.executable:
+        raise OSError("this Python does not know its own program (sys.executable), which starts the monitor")
     return subprocess.Popen(
         [sys.executable, "-I", "-S", str(_CONFINE), str(os.getpid()), *command],
         stdin=subprocess.DEVNULL,
@@ -82,5 +95,4 @@ class Tail:
 
     def __str__(self) -> str:
         """As text that is safe to show on a terminal."""
-        text = self._bytes[-_TAIL:].decode("utf-8", "replace").replace("\r\n", "\n")
-        return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+        return printable(self._bytes[-_TAIL:].decode("utf-8", "replace").replace("\r\n", "\n"))

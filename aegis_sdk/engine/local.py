@@ -58,7 +58,9 @@ class LocalEngine:
         self._drivers: dict[str, Driver] = {driver.name: driver for driver in (Qemu(config, self._artifacts),)}
         self._sources: tuple[ImageSource, ...] = (BaseImage(self._artifacts),)
         self._running: dict[str, _Running] = {}
-        self._lock = threading.Lock()
+        self._owner = os.getpid()
+        # A garbage collection may remove a sandbox while its own thread creates one.
+        self._lock = threading.RLock()
 
     def create(self, spec: SandboxSpec) -> SandboxInfo:
         driver = self._driver(spec.driver or self._config.driver)
@@ -68,7 +70,7 @@ class LocalEngine:
         with phases.measure("disks"), _making_disks(self._artifacts.directory):
             disks = {"image": self._source(spec.image).disk(spec.image), "harness": harness.disk(self._artifacts)}
         with ExitStack() as undo:
-            with phases.measure("monitor"):
+            with phases.measure("monitor"), _starting():
                 machine = driver.boot(BootPlan(name=identity, memory=spec.memory, cpus=spec.cpus, **disks))
             undo.callback(_end, machine)
             control = Channel(machine.dial())
@@ -92,6 +94,8 @@ class LocalEngine:
         )
 
     def dial(self, sandbox: str) -> socket.socket:
+        if os.getpid() != self._owner:
+            raise SandboxClosed(f"sandbox {sandbox} belongs to the process that made it, not to its forked child")
         if running := self._running.get(sandbox):
             return running.machine.dial()
         raise SandboxClosed(f"sandbox {sandbox} is closed")
@@ -134,10 +138,11 @@ class LocalEngine:
             return
         try:
             self._config.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-            os.close(os.open(self._config.data / "software-emulation-noticed", os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            (self._config.data / "software-emulation-noticed").touch(exist_ok=False)
         except OSError:
             return
-        sys.stderr.write(_NOTICE)
+        if sys.stderr:  # a program may have closed it
+            sys.stderr.write(_NOTICE)
 
 
 @attrs.define
@@ -186,6 +191,16 @@ def _end(machine: Machine) -> None:
     machine.kill()
     if not machine.wait(_END_TIMEOUT):
         raise GuestNotResponding(f"process {machine.pid} has not ended {_END_TIMEOUT:.0f} s after SIGKILL")
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    try:
+        yield
+    except AegisError:
+        raise
+    except OSError as error:
+        raise BootFailed(f"the guest's monitor could not be started: {error}") from error
 
 
 @contextmanager

@@ -13,12 +13,13 @@ from contextlib import suppress
 
 import attrs
 
-from aegis_sdk.errors import ProtocolViolation
+from aegis_sdk.errors import InvalidValue, ProtocolViolation
 
 LINE_LIMIT = 1 << 20
 FRAME_LIMIT = 1 << 20
 HEADER = struct.Struct(">BI")
 _CHUNK = 1 << 18
+_LONGEST_POLL = 1 << 30  # milliseconds; more does not fit into poll(2)
 
 
 class Kind(enum.IntEnum):
@@ -84,9 +85,19 @@ class Channel:
     _buffer: memoryview = attrs.field(factory=lambda: memoryview(bytearray(_CHUNK)))
     _rest: bytes = b""
 
-    def send_line(self, message: object) -> None:
-        """Send *message* as one line of JSON."""
-        self._socket.sendall(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+    def send_line(self, message: object, *, deadline: float) -> None:
+        """Send *message* as one line of JSON; InvalidValue if that is too long, TimeoutError at the deadline."""
+        line = json.dumps(message, separators=(",", ":")).encode() + b"\n"
+        if len(line) > LINE_LIMIT:
+            raise InvalidValue(
+                f"arguments and environment take {len(line)} bytes on their way to the guest, of {LINE_LIMIT} at most",
+                hint="give the command its data as input",
+            )
+        left = memoryview(line)
+        while left:
+            if not self.wait(select.POLLOUT, deadline=deadline):
+                raise TimeoutError
+            left = left[self.send_some(left) :]
 
     def read_line(self, *, deadline: float | None = None) -> object:
         """The next line, as the value that it says; EOFError at the end, TimeoutError at the deadline."""
@@ -122,12 +133,16 @@ class Channel:
         """Send all of *data*, however long the other end takes."""
         self._socket.sendall(data)
 
-    def wait(self, *, writable: bool, deadline: float | None) -> bool:
-        """Wait until something came, or, if *writable*, can go; false at the deadline."""
+    def wait(self, events: int, *, deadline: float | None) -> bool:
+        """Wait for one of *events* (POLLIN, POLLOUT) or the end of the connection; false at the deadline."""
         poll = select.poll()
-        poll.register(self._socket, select.POLLIN | (select.POLLOUT if writable else 0))
-        left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-        return bool(poll.poll(left))
+        poll.register(self._socket, events)
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+            if poll.poll(None if left is None else min(left, _LONGEST_POLL)):
+                return True
+            if left is not None and left < _LONGEST_POLL:
+                return False
 
     def hang_up(self) -> None:
         """End the connection both ways; whoever waits on it sees its end. The socket is still to be closed."""
@@ -139,7 +154,7 @@ class Channel:
         self._socket.close()
 
     def _receive(self, deadline: float | None) -> memoryview:
-        if deadline is not None and not self.wait(writable=False, deadline=deadline):
+        if deadline is not None and not self.wait(select.POLLIN, deadline=deadline):
             raise TimeoutError
         try:
             return self._buffer[: self._socket.recv_into(self._buffer)]

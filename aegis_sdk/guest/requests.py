@@ -1,4 +1,4 @@
-"""What is asked of a harness and what it answers: the only place that knows their JSON.
+"""What is asked of a harness and what it answers: the only place that knows what their JSON means.
 
 Answers come from a hostile place: each is checked for its form before it becomes a value.
 """
@@ -14,7 +14,7 @@ import attrs
 
 from aegis_sdk.errors import BootFailed, ProtocolViolation
 from aegis_sdk.guest.channel import Channel
-from aegis_sdk.model import Command, Exit
+from aegis_sdk.model import Command, Exit, printable
 
 PROTOCOL = 1
 _TEXT_LIMIT = 4096
@@ -51,7 +51,7 @@ def boot(channel: Channel, *, writable: bool, hostname: str, deadline: float) ->
 
     BootFailed if a step failed; EOFError if the guest ended; TimeoutError at the deadline (monotonic).
     """
-    channel.send_line({"call": "control"})
+    channel.send_line({"call": "control"}, deadline=deadline)
     channel.send_line(
         {
             "jsonrpc": "2.0",
@@ -64,7 +64,8 @@ def boot(channel: Channel, *, writable: bool, hostname: str, deadline: float) ->
                 "hostname": hostname,
                 "writable": writable,
             },
-        }
+        },
+        deadline=deadline,
     )
     answer = _object(channel.read_line(deadline=deadline), "an answer")
     if "error" in answer:
@@ -82,11 +83,14 @@ def _booted(result: dict[str, object]) -> Booted:
     phases = _object(result.get("phases"), "phases")
     if len(phases) > 64:
         raise ProtocolViolation(f"the guest names {len(phases)} phases of its boot")
-    return Booted(_text(result, "kernel"), {name[:64]: _seconds(phases, name) for name in phases})
+    return Booted(_text(result, "kernel"), {printable(name[:64]): _seconds(phases, name) for name in phases})
 
 
-def start(channel: Channel, identity: str, command: Command) -> None:
-    """Make the connection that of a new process, named *identity*; frames follow."""
+def start(channel: Channel, identity: str, command: Command, *, deadline: float) -> None:
+    """Make the connection that of a new process, named *identity*; frames follow.
+
+    InvalidValue if the command is too long, TimeoutError at the deadline.
+    """
     channel.send_line(
         {
             "call": "process",
@@ -96,7 +100,8 @@ def start(channel: Channel, identity: str, command: Command) -> None:
             "cwd": command.cwd,
             "user": command.user,
             "stdin": command.stdin,
-        }
+        },
+        deadline=deadline,
     )
 
 
@@ -129,7 +134,7 @@ def event(payload: bytes) -> Event:
 
 
 def _call(channel: Channel, request: object, deadline: float) -> bool:
-    channel.send_line(request)
+    channel.send_line(request, deadline=deadline)
     answer = _object(channel.read_line(deadline=deadline), "an answer")
     if "error" in answer:
         raise ProtocolViolation(f"the guest refused a call: {_text(answer, 'error')}")
@@ -146,7 +151,7 @@ def _text(words: dict[str, object], name: str) -> str:
     value = words.get(name)
     if not isinstance(value, str):
         raise ProtocolViolation(f"the guest sent {str(value)[:80]!r} as {name}")
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in value[:_TEXT_LIMIT])
+    return printable(value[:_TEXT_LIMIT])
 
 
 def _integer(words: dict[str, object], name: str) -> int:

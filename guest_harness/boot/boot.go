@@ -50,7 +50,7 @@ func (s *Story) Finish(settings Settings) error {
 		{"entropy", func() error { return addEntropy(settings.Entropy) }},
 		{"network", func() error { return network(settings.Hostname) }},
 		{"root", layers.enter},
-		{"places", places},
+		{"places", func() error { return places(layers.below()) }},
 		{"var", layers.mountVar},
 		{"files", func() error { return writeFiles(settings.Hostname) }},
 		{"seal", layers.seal},

@@ -13,9 +13,11 @@ const (
 	imageDisk = "/dev/vdb"
 	patience  = 10 * time.Second
 
-	scratch = "/mnt" // a tmpfs that holds everything that the guest may change about its image
-	disk    = scratch + "/disk"
-	root    = scratch + "/root"
+	scratch = "/mnt" // a tmpfs that holds everything that the guest may change about its image, and /tmp and its like
+	// scratchPart, in hundredths of the free memory, leaves some to run in when files fill it.
+	scratchPart = 65
+	disk        = scratch + "/disk"
+	root        = scratch + "/root"
 )
 
 // layers builds the root directory: the image's disk, which is read-only, below a throw-away layer in memory.
@@ -26,7 +28,11 @@ type layers struct {
 
 // enter mounts the image and makes it the root directory.
 func (l *layers) enter() error {
-	tmpfs := mount{"tmpfs", scratch, "tmpfs", nosuid | nodev, "mode=0755"}
+	size, err := portion(scratchPart)
+	if err != nil {
+		return err
+	}
+	tmpfs := mount{"tmpfs", scratch, "tmpfs", nosuid | nodev, "mode=0755," + size}
 	if err := tmpfs.do(); err != nil {
 		return err
 	}
@@ -89,11 +95,16 @@ func (l *layers) mountVar() error {
 	if l.writable || err != nil {
 		return err
 	}
-	below := "/proc/self/fd/" + strconv.Itoa(int(l.scratch.Fd()))
+	below := l.below()
 	if _, err := os.Lstat(below + "/disk" + real); err != nil {
-		return mount{"tmpfs", real, "tmpfs", nosuid | nodev, "mode=0755"}.do()
+		return mount{below + "/var", real, "", syscall.MS_BIND, ""}.do()
 	}
 	return mount{"overlay", real, "overlay", nosuid | nodev, overlayOptions(below, below+"/disk"+real, "var", "varwork")}.do()
+}
+
+// below is the way to the layers when the root has changed.
+func (l *layers) below() string {
+	return "/proc/self/fd/" + strconv.Itoa(int(l.scratch.Fd()))
 }
 
 // realVar returns the directory that /var is, which the image may have made a symbolic link.

@@ -13,17 +13,22 @@ var (
 )
 
 var devices = []mount{
+	{"devtmpfs", "/dev", "", syscall.MS_REMOUNT | nosuid, "size=1m"}, // which a mount does not heed: it is there already
 	{"devpts", "/dev/pts", "devpts", nosuid | noexec, "newinstance,ptmxmode=0666,mode=0620,gid=5"},
-	{"tmpfs", "/dev/shm", "tmpfs", nosuid | nodev, "mode=1777"},
 	{"mqueue", "/dev/mqueue", "mqueue", nosuid | nodev | noexec, ""},
 }
 
 var scratchPlaces = []mount{
-	{"tmpfs", "/tmp", "tmpfs", nosuid | nodev, "mode=1777"},
-	{"tmpfs", "/run", "tmpfs", nosuid | nodev, "mode=0755"},
-	{"tmpfs", "/workspace", "tmpfs", nosuid | nodev, "mode=0777"},
+	{"tmpfs", "/run", "tmpfs", nosuid | nodev, "mode=0755,size=3%"},
 	{"cgroup2", "/sys/fs/cgroup", "cgroup2", nosuid | nodev | noexec, ""},
 }
+
+// shared places are directories of the one tmpfs that holds all that the guest may change: they share its size.
+var shared = []struct {
+	target string
+	name   string
+	mode   uint32
+}{{"/tmp", "tmp", 0o1777}, {"/workspace", "workspace", 0o777}, {"/dev/shm", "shm", 0o1777}}
 
 var links = [][2]string{
 	{"/proc/self/fd", "/dev/fd"},
@@ -32,16 +37,17 @@ var links = [][2]string{
 	{"/proc/self/fd/2", "/dev/stderr"},
 }
 
-// places gives the image the directories and file systems that every Linux system has.
-func places() error {
+// places gives the image the directories and file systems that every Linux system has. *scratch* is the way to the shared
+// tmpfs.
+func places(scratch string) error {
 	if err := directories(); err != nil {
 		return err
 	}
 	if err := mountAll(kernelFiles); err != nil {
 		return err
 	}
-	for _, device := range devices {
-		if err := os.Mkdir(device.target, 0o755); err != nil && !os.IsExist(err) {
+	for _, target := range []string{"/dev/pts", "/dev/shm", "/dev/mqueue"} {
+		if err := os.Mkdir(target, 0o755); err != nil && !os.IsExist(err) {
 			return err
 		}
 	}
@@ -53,7 +59,28 @@ func places() error {
 	if err := mountAll(devices); err != nil {
 		return err
 	}
-	return mountAll(scratchPlaces)
+	if err := mountAll(scratchPlaces); err != nil {
+		return err
+	}
+	// A kernel without these controllers does without the limits.
+	_ = os.WriteFile("/sys/fs/cgroup/cgroup.subtree_control", []byte("+pids +cpu"), 0)
+	return share(scratch)
+}
+
+func share(scratch string) error {
+	for _, place := range shared {
+		source := scratch + "/" + place.name
+		if err := syscall.Mkdir(source, 0o755); err != nil {
+			return &os.PathError{Op: "mkdir", Path: source, Err: err}
+		}
+		if err := syscall.Chmod(source, place.mode); err != nil {
+			return &os.PathError{Op: "chmod", Path: source, Err: err}
+		}
+		if err := (mount{source, place.target, "", syscall.MS_BIND, ""}).do(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func directories() error {

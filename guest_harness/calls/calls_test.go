@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"reflect"
 	"strings"
@@ -288,5 +289,37 @@ func TestSignal(t *testing.T) {
 	}
 	if got := collect(t, stream); got.last()["code"] != 130.0 || got.last()["signal"] != 2.0 {
 		t.Errorf("got %v", got.last())
+	}
+}
+
+// A command that makes its stdout a pipe of packets loses none of them.
+func TestPackets(t *testing.T) {
+	if _, err := exec.LookPath("python3"); err != nil {
+		t.Skip("no python3")
+	}
+	const script = `import fcntl, os
+fcntl.fcntl(1, fcntl.F_SETFL, fcntl.fcntl(1, fcntl.F_GETFL) | os.O_DIRECT)
+for i in range(3000):
+    os.write(1, bytes([i % 256]) * (4096 - i % 4000))`
+	var want []byte
+	for i := range 3000 {
+		want = append(want, bytes.Repeat([]byte{byte(i)}, 4096-i%4000)...)
+	}
+	if got := collect(t, command(t, booted(t), false, "python3", "-c", script)); !bytes.Equal(got.stdout, want) {
+		t.Errorf("%d bytes came of %d", len(got.stdout), len(want))
+	}
+}
+
+// A command that reads its own stdout leaves the connections in order.
+func TestThief(t *testing.T) {
+	host := booted(t)
+	const script = `cat </proc/self/fd/1 >/dev/null & a=$!; cat </proc/self/fd/1 >/dev/null & b=$!
+		dd if=/dev/zero bs=64k count=400 2>/dev/null; i=0; while [ $i -lt 2000 ]; do echo $i; i=$((i+1)); done; kill $a $b; echo end >&2`
+	got := collect(t, command(t, host, false, "/bin/sh", "-c", script))
+	if string(got.stderr) != "end\n" || len(got.events) != 2 || len(got.stdout) > 400*64<<10+10000 {
+		t.Errorf("%d bytes, %q, %v", len(got.stdout), got.stderr, got.events)
+	}
+	if got := collect(t, command(t, host, false, "echo", "on")); string(got.stdout) != "on\n" {
+		t.Errorf("the next command: %q", got.stdout)
 	}
 }

@@ -82,18 +82,16 @@ func (g *Guest) process(stream *yamux.Stream, fields *wire.Fields) error {
 
 // outcome waits for the command to end, and ends it when the host hangs up or breaks the protocol.
 func (g *Guest) outcome(id string, running *process.Running, stream *yamux.Stream, fed <-chan error) process.Status {
-	for {
-		select {
-		case status := <-running.Ended:
-			return status
-		case <-stream.Gone():
-		case err := <-fed:
-			console.Log("stdin: ", err.Error())
-			stream.Reset()
-		}
-		g.commands.End(id, grace)
-		return <-running.Ended
+	select {
+	case status := <-running.Ended:
+		return status
+	case <-stream.Gone():
+	case err := <-fed:
+		console.Log("stdin: ", err.Error())
+		stream.Reset()
 	}
+	g.commands.End(id, grace)
+	return <-running.Ended
 }
 
 func exited(status process.Status) []byte {

@@ -15,8 +15,8 @@ const (
 	room = yamux.HeaderSize + frames.HeaderSize // before a frame's payload
 	// small outputs are copied: header and payload in one write(2) wake the host once.
 	small = 16 << 10
-	// leastRoom keeps a nearly full window from being used up in splinters.
-	leastRoom = 4 << 10
+	// leastRoom keeps a nearly full window from being used up in splinters, and is enough for a packet.
+	leastRoom = process.Packet
 )
 
 // output carries what a command writes to one of its streams.
@@ -52,12 +52,31 @@ func (o *output) sendAll() (ended bool) {
 	for {
 		waiting, err := o.pipe.Wait()
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			_ = o.send(o.pipe.Waiting())
+			o.sendRest()
 			return false
 		}
-		if err != nil || o.send(waiting) != nil {
+		if err != nil {
 			return err == io.EOF
 		}
+		if _, err := o.send(waiting); err != nil {
+			o.stream.Reset()
+			return false
+		}
+	}
+}
+
+// sendRest sends what is in the pipe now, and not all that may still come from whoever else holds its other end.
+func (o *output) sendRest() {
+	for left := o.pipe.Waiting(); left > 0; {
+		sent, err := o.send(min(left, o.pipe.Waiting()))
+		if err != nil {
+			o.stream.Reset()
+			return
+		}
+		if sent == 0 {
+			return
+		}
+		left -= sent
 	}
 }
 
@@ -71,36 +90,45 @@ func (o *output) finish() {
 	}
 }
 
-// send sends *waiting* bytes, which are in the pipe.
-func (o *output) send(waiting int) error {
-	for waiting > 0 {
-		most := min(waiting, yamux.MaxFrame-frames.HeaderSize)
-		granted, err := o.stream.Reserve(frames.HeaderSize+min(most, leastRoom), frames.HeaderSize+most)
-		if err != nil {
-			return err
-		}
-		count := granted - frames.HeaderSize
-		if err := o.frame(count); err != nil {
-			return err
-		}
-		waiting -= count
+// send sends one frame of what is in the pipe, where *waiting* bytes were seen, and returns how many bytes it found. The
+// frame's length is that of what was taken out: the command may change what the pipe holds at any time.
+func (o *output) send(waiting int) (int, error) {
+	most := min(max(waiting, leastRoom), yamux.MaxFrame-frames.HeaderSize)
+	granted, err := o.stream.Reserve(frames.HeaderSize+leastRoom, frames.HeaderSize+most)
+	if err != nil {
+		return 0, err
 	}
-	return nil
+	most = granted - frames.HeaderSize
+	var sent int
+	if most > small {
+		sent, err = o.stream.SpliceReserved(o.start, o.pipe.Descriptor(), most)
+	} else {
+		sent, err = o.copy(most)
+	}
+	if sent == 0 {
+		o.stream.Return(granted)
+	} else {
+		o.stream.Return(most - sent)
+	}
+	return sent, err
 }
 
-func (o *output) frame(count int) error {
+// start is what comes before the payload of a frame of *count* bytes.
+func (o *output) start(count int) []byte {
 	header := frames.Header(o.kind, count)
-	if count > small {
-		start := append(make([]byte, yamux.HeaderSize, room), header[:]...)
-		return o.stream.SpliceReserved(start, o.pipe.Descriptor(), count)
+	return append(make([]byte, yamux.HeaderSize, room), header[:]...)
+}
+
+func (o *output) copy(most int) (int, error) {
+	if cap(o.buffer) < room+most {
+		o.buffer = make([]byte, room+most)
 	}
-	if cap(o.buffer) < room+count {
-		o.buffer = make([]byte, room+count)
+	frame := o.buffer[:room+most]
+	count, err := o.pipe.Read(frame[room:])
+	if err != nil || count == 0 {
+		return 0, err
 	}
-	frame := o.buffer[:room+count]
+	header := frames.Header(o.kind, count)
 	copy(frame[yamux.HeaderSize:], header[:])
-	if err := o.pipe.Read(frame[room:]); err != nil {
-		return err
-	}
-	return o.stream.SendReserved(frame)
+	return count, o.stream.SendReserved(frame[:room+count])
 }

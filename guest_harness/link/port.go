@@ -77,25 +77,25 @@ func (p *Port) Write(bytes []byte) (int, error) {
 	return p.file.Write(bytes)
 }
 
-// Splice moves exactly *n* bytes, which are there to be read, from a pipe to the port: pages change hands, nothing is
-// copied. They go by way of a pipe of our own, which is always emptied, because virtio_console builds its list of pages
-// for all that a pipe holds, and a shorter splice leaves entries in it that make QEMU give up the guest (Linux 6.18).
-func (p *Port) Splice(pipe int, n int) error {
-	for n > 0 {
-		moved, err := splice(pipe, p.stage[1], min(n, stageSize))
-		if err != nil {
-			return os.NewSyscallError("splice", err)
+// Stage takes up to *most* bytes from a pipe, without waiting, and returns how many it has got: pages change hands,
+// nothing is copied. They go by way of a pipe of our own, which nobody else can empty. And it is always emptied, because
+// virtio_console builds its list of pages for all that a pipe holds, and a shorter splice leaves entries in it that make
+// QEMU give up the guest (Linux 6.18).
+func (p *Port) Stage(pipe int, most int) (int, error) {
+	for {
+		moved, err := syscall.Splice(pipe, nil, p.stage[1], nil, min(most, stageSize), 0)
+		switch err {
+		case syscall.EINTR:
+			continue
+		case nil, syscall.EAGAIN:
+			return max(int(moved), 0), nil
 		}
-		n -= moved
-		if err := p.sendStage(moved); err != nil {
-			return err
-		}
+		return 0, os.NewSyscallError("splice", err)
 	}
-	return nil
 }
 
-// sendStage empties the stage, which holds *n* bytes.
-func (p *Port) sendStage(n int) error {
+// SendStage empties the stage, which holds *n* bytes.
+func (p *Port) SendStage(n int) error {
 	var failure error
 	err := p.raw.Write(func(fd uintptr) bool {
 		for n > 0 && failure == nil {
@@ -127,16 +127,16 @@ func splice(from, to, n int) (int, error) {
 	}
 }
 
-// copy is Splice for a port whose driver cannot.
+// copy is for a port whose driver cannot splice. Its buffer is longer than a packet of a pipe in packet mode.
 func (p *Port) copy(pipe int, n int) error {
-	buffer := make([]byte, min(n, 32<<10))
+	buffer := make([]byte, 32<<10)
 	for n > 0 {
-		got, err := syscall.Read(pipe, buffer[:min(n, len(buffer))])
+		got, err := syscall.Read(pipe, buffer)
 		if err == syscall.EINTR {
 			continue
 		}
 		if err != nil || got == 0 {
-			return errors.Join(errors.New("link: the pipe holds less than it said"), err)
+			return errors.Join(errors.New("link: the stage holds less than was put in"), err)
 		}
 		if _, err := p.file.Write(buffer[:got]); err != nil {
 			return err

@@ -27,7 +27,22 @@ func pair(t *testing.T) (*Port, *os.File) {
 
 // Splice moves the bytes that it was asked for and leaves the others, by pages and by copies.
 func TestSplice(t *testing.T) {
-	ways := map[string]func(port *Port, pipe, n int) error{"splice": (*Port).Splice, "copy": (*Port).copy}
+	stage := func(port *Port, pipe, n int, send func(*Port, int) error) error {
+		for n > 0 {
+			got, err := port.Stage(pipe, n)
+			if err != nil || got == 0 {
+				return errors.Join(errors.New("nothing was staged"), err)
+			}
+			if err := send(port, got); err != nil {
+				return err
+			}
+			n -= got
+		}
+		return nil
+	}
+	ways := map[string]func(port *Port, n int) error{
+		"splice": (*Port).SendStage, "copy": func(port *Port, n int) error { return port.copy(port.stage[0], n) },
+	}
 	for name, move := range ways {
 		t.Run(name, func(t *testing.T) {
 			port, host := pair(t)
@@ -40,7 +55,7 @@ func TestSplice(t *testing.T) {
 				t.Fatal(err)
 			}
 			moved := make(chan error)
-			go func() { moved <- move(port, pipe[0], len(sent)) }()
+			go func() { moved <- stage(port, pipe[0], len(sent), move) }()
 			got := make([]byte, len(sent))
 			if _, err := io.ReadFull(host, got); err != nil || !bytes.Equal(got, sent) {
 				t.Fatalf("other bytes came: %v", err)
@@ -51,6 +66,10 @@ func TestSplice(t *testing.T) {
 			rest := make([]byte, 10)
 			if n, err := syscall.Read(pipe[0], rest); string(rest[:n]) != "rest" {
 				t.Fatalf("%q is left: %v", rest[:n], err)
+			}
+			_ = syscall.SetNonblock(pipe[0], true)
+			if n, err := port.Stage(pipe[0], 10); n != 0 || err != nil {
+				t.Fatalf("%d bytes of an empty pipe: %v", n, err)
 			}
 		})
 	}

@@ -14,7 +14,8 @@ const (
 )
 
 // cgroups gives every command a cgroup of its own, from which its processes cannot escape by setsid.
-// No controllers are enabled in it, so it costs little.
+// No controllers are enabled in it, so it costs little; those of all commands together see to it that the harness keeps
+// its share of the CPU, and room for processes of its own.
 type cgroups struct {
 	root  string // empty when the guest has no cgroups
 	next  int
@@ -23,10 +24,12 @@ type cgroups struct {
 
 // cgroup holds one command's processes.
 type cgroup struct {
-	path  string
-	dir   int // to start a process in it
-	procs int // cgroup.procs, to see whether it is empty
-	spent bool
+	path   string
+	dir    int // to start a process in it
+	procs  int // cgroup.procs
+	events int // cgroup.events, to see whether it and all below it are empty
+	end    int // cgroup.kill, open while the guest's cgroups are still in reach
+	spent  bool
 }
 
 func newCgroups(root string) cgroups {
@@ -37,7 +40,41 @@ func newCgroups(root string) cgroups {
 		_ = os.Remove(root)
 		return cgroups{}
 	}
+	if most := mostProcesses(); most > 0 {
+		set(root+"/pids.max", strconv.Itoa(most))
+	}
 	return cgroups{root: root}
+}
+
+const (
+	perMiB   = 4 // processes and threads of commands: each takes some 20 KiB of the kernel's memory at the least
+	fewest   = 128
+	reserved = 256 // of the process ids and of the kernel's threads
+)
+
+// mostProcesses is how many processes all commands may have together.
+func mostProcesses() int {
+	var info syscall.Sysinfo_t
+	if syscall.Sysinfo(&info) != nil {
+		return 0
+	}
+	most := int(uint64(info.Totalram) * uint64(info.Unit) >> 20 * perMiB)
+	for _, name := range []string{"pid_max", "threads-max"} {
+		text, _ := os.ReadFile("/proc/sys/kernel/" + name)
+		if limit, err := strconv.Atoi(string(bytes.TrimSpace(text))); err == nil {
+			most = min(most, limit-reserved)
+		}
+	}
+	return max(most, fewest)
+}
+
+// set writes a value to a file of a cgroup that a kernel may not have.
+func set(path, value string) {
+	file, err := syscall.Open(path, syscall.O_WRONLY|syscall.O_CLOEXEC, 0)
+	if err == nil {
+		_, _ = syscall.Write(file, []byte(value))
+		_ = syscall.Close(file)
+	}
 }
 
 // take returns an empty group, nil when there are no cgroups.
@@ -55,29 +92,41 @@ func (c *cgroups) take() *cgroup {
 	if err := syscall.Mkdir(path, 0o755); err != nil {
 		return nil
 	}
-	dir, err := syscall.Open(path, oPath|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
-	if err != nil {
-		return nil
+	set(path+"/cgroup.max.descendants", "0")
+	group := &cgroup{path: path}
+	files := []struct {
+		fd   *int
+		name string
+		mode int
+	}{
+		{&group.dir, "", oPath | syscall.O_DIRECTORY}, {&group.procs, "/cgroup.procs", syscall.O_RDONLY},
+		{&group.events, "/cgroup.events", syscall.O_RDONLY}, {&group.end, "/cgroup.kill", syscall.O_WRONLY},
 	}
-	procs, err := syscall.Open(path+"/cgroup.procs", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
-	if err != nil {
-		_ = syscall.Close(dir)
-		return nil
+	for opened, file := range files {
+		var err error
+		if *file.fd, err = syscall.Open(path+file.name, file.mode|syscall.O_CLOEXEC, 0); err != nil {
+			for _, file := range files[:opened] {
+				_ = syscall.Close(*file.fd)
+			}
+			_ = syscall.Rmdir(path)
+			return nil
+		}
 	}
-	return &cgroup{path: path, dir: dir, procs: procs}
+	return group
 }
 
 // give takes back an empty group, and tells whether it is in order: one that must go can still hold a dying process.
 func (c *cgroups) give(group *cgroup) bool {
-	if len(c.spare) < spares && !group.spent {
+	if len(c.spare) < spares && !group.spent && group.childless() {
 		c.spare = append(c.spare, group)
 		return true
 	}
 	if syscall.Rmdir(group.path) == syscall.EBUSY {
 		return false
 	}
-	_ = syscall.Close(group.dir)
-	_ = syscall.Close(group.procs)
+	for _, fd := range []int{group.dir, group.procs, group.events, group.end} {
+		_ = syscall.Close(fd)
+	}
 	return true
 }
 
@@ -101,20 +150,22 @@ func (g *cgroup) processes() []int {
 	return pids
 }
 
+// empty looks at the groups below, too.
 func (g *cgroup) empty() bool {
-	var some [1]byte
-	count, err := syscall.Pread(g.procs, some[:], 0)
-	return err == nil && count == 0
+	var events [256]byte
+	count, err := syscall.Pread(g.events, events[:], 0)
+	return err == syscall.ENODEV || err == nil && bytes.Contains(events[:count], []byte("populated 0\n"))
+}
+
+// childless tells whether there are no groups below: root in the guest can make some.
+func (g *cgroup) childless() bool {
+	var stat syscall.Stat_t
+	return syscall.Fstat(g.dir, &stat) == nil && stat.Nlink == 2
 }
 
 // kill ends everything in the group at once, new children included. Linux 6.18 would also kill whatever is started in
 // the group later, so it is never used again.
 func (g *cgroup) kill() {
 	g.spent = true
-	file, err := syscall.Open(g.path+"/cgroup.kill", syscall.O_WRONLY|syscall.O_CLOEXEC, 0)
-	if err != nil {
-		return
-	}
-	defer syscall.Close(file)
-	_, _ = syscall.Write(file, []byte("1"))
+	_, _ = syscall.Pwrite(g.end, []byte("1"), 0)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -35,6 +36,9 @@ func explain(file string, start launch, err error) *Failure {
 // missingHelper names what a file needs to run and the image lacks.
 func missingHelper(file string) string {
 	if interpreter := scriptInterpreter(head(file)); interpreter != "" {
+		if strings.HasSuffix(interpreter, "\r") {
+			return "its interpreter " + strconv.Quote(interpreter) + " is missing: its lines end with CR LF"
+		}
 		return "its interpreter " + interpreter + " is missing"
 	}
 	if loader := elfLoader(file); loader != "" {
@@ -61,11 +65,9 @@ func scriptInterpreter(head []byte) string {
 		return ""
 	}
 	line, _, _ = bytes.Cut(line, []byte("\n"))
-	words := strings.Fields(string(line))
-	if len(words) == 0 {
-		return ""
-	}
-	return words[0]
+	name, _, _ := strings.Cut(strings.Trim(string(line), " \t"), " ") // a CR is part of it, as for the kernel
+	name, _, _ = strings.Cut(name, "\t")
+	return name
 }
 
 // plainScript tells whether execvp would have /bin/sh run a file that the kernel does not know: text, and no #!.

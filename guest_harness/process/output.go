@@ -62,19 +62,22 @@ func (o *Output) Stop() {
 	_ = o.file.SetReadDeadline(time.Unix(1, 0))
 }
 
-// Read fills *buffer* with bytes that are there.
-func (o *Output) Read(buffer []byte) error {
-	for len(buffer) > 0 {
+// Packet is the longest packet of a pipe in packet mode (O_DIRECT): a shorter read loses the rest.
+const Packet = 4096
+
+// Read reads bytes that are there, without waiting, and returns how many: it may be none, since the command, too, can
+// read its pipe.
+func (o *Output) Read(buffer []byte) (int, error) {
+	for {
 		got, err := syscall.Read(o.fd, buffer)
-		if err == syscall.EINTR {
+		switch err {
+		case syscall.EINTR:
 			continue
+		case nil, syscall.EAGAIN:
+			return max(got, 0), nil
 		}
-		if err != nil || got == 0 {
-			return io.ErrUnexpectedEOF
-		}
-		buffer = buffer[got:]
+		return 0, os.NewSyscallError("read", err)
 	}
-	return nil
 }
 
 // Close gives up the pipe.

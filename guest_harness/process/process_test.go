@@ -129,7 +129,7 @@ func line(t *testing.T, running *Running) string {
 			t.Fatalf("%q: %v", text, err)
 		}
 		var char [1]byte
-		if err := running.Stdout.Read(char[:]); err != nil {
+		if _, err := running.Stdout.Read(char[:]); err != nil {
 			t.Fatal(err)
 		}
 		text = append(text, char[0])

@@ -3,7 +3,9 @@ package process
 import (
 	"os"
 	"syscall"
+	"time"
 
+	"aegis/guest_harness/power"
 	"aegis/guest_harness/users"
 )
 
@@ -18,9 +20,30 @@ type launch struct {
 
 // Start starts a command, or says why it cannot be.
 func (t *Table) Start(command Command) (*Running, *Failure) {
-	if t.known(command.ID) {
+	if !t.claim(command.ID) {
 		return nil, failed(otherFailure, "id "+command.ID+" is in use")
 	}
+	running, why := t.start(command)
+	if why != nil {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(t.byID, command.ID)
+	}
+	return running, why
+}
+
+// claim registers an id, whose command is yet to start, and tells whether it was free.
+func (t *Table) claim(id string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, known := t.byID[id]; known {
+		return false
+	}
+	t.byID[id] = nil
+	return true
+}
+
+func (t *Table) start(command Command) (*Running, *Failure) {
 	account, err := t.users.Find(command.User)
 	if err != nil {
 		return nil, failed(otherFailure, err.Error())
@@ -109,6 +132,12 @@ func unusable(err error) bool {
 	return err == syscall.EBUSY || err == syscall.ENODEV || err == syscall.EOPNOTSUPP
 }
 
+// longestFork is how long the start of a process may take, during which the harness can do nothing else. Root in the guest
+// can make it last for ever: by cgroup.freeze, or a signal that stops the process before it is the command.
+const longestFork = 20 * time.Second
+
+var giveUp = power.Off
+
 func fork(file string, argv []string, start launch, group *cgroup) (int, error) {
 	attributes := &syscall.ProcAttr{
 		Dir:   start.cwd,
@@ -124,9 +153,12 @@ func fork(file string, argv []string, start launch, group *cgroup) (int, error) 
 			Uid: start.account.UID, Gid: start.account.GID, Groups: start.account.Groups,
 		}
 	}
+	stuck := time.AfterFunc(longestFork, func() { giveUp("a process cannot be started: the guest has stopped it") })
 	pid, err := syscall.ForkExec(file, argv, attributes)
+	stuck.Stop()
 	if err == nil {
 		ordinary(pid)
+		limitFiles(pid)
 	}
 	return pid, err
 }

@@ -57,12 +57,6 @@ func NewTable(hostname, cgroupRoot string) (*Table, error) {
 	return table, nil
 }
 
-func (t *Table) known(id string) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.byID[id] != nil
-}
-
 // Signal sends a signal to the process group of a command and tells whether there is such a command.
 func (t *Table) Signal(id string, number syscall.Signal) (bool, error) {
 	t.mu.Lock()
@@ -87,11 +81,24 @@ func (t *Table) End(id string, grace time.Duration) bool {
 	return true
 }
 
-// terminate needs the lock. A stopped process has to go on in order to end.
+// runs needs the lock. It tells whether the main process has not been reaped: its number is still its own.
+func (r *Running) runs() bool {
+	return r.table.byPID[r.PID] == r
+}
+
+// terminate needs the lock. It goes by the process group and by the cgroup, since a process can leave either, and sends
+// nobody two signals. A stopped process has to go on in order to end.
 func (r *Running) terminate() {
-	targets := []int{-r.PID}
+	var targets []int
+	if r.runs() {
+		targets = append(targets, -r.PID)
+	}
 	if r.group != nil {
-		targets = r.group.processes()
+		for _, pid := range r.group.processes() {
+			if leader, err := syscall.Getpgid(pid); err == nil && (leader != r.PID || !r.runs()) {
+				targets = append(targets, pid)
+			}
+		}
 	}
 	for _, pid := range targets {
 		_ = syscall.Kill(pid, syscall.SIGTERM)
@@ -104,7 +111,8 @@ func (r *Running) kill() {
 	defer r.table.mu.Unlock()
 	if r.group != nil {
 		r.group.kill()
-	} else if r.table.cgroups.root == "" {
+	}
+	if r.runs() {
 		_ = syscall.Kill(-r.PID, syscall.SIGKILL)
 	}
 }

@@ -14,7 +14,13 @@ type Directory struct {
 
 	mu    sync.Mutex
 	state [2]stamp
-	known map[string]Account
+	known map[string]answer
+}
+
+// answer is what Files.Find returned.
+type answer struct {
+	account Account
+	err     error
 }
 
 // stamp changes when a file does.
@@ -35,16 +41,14 @@ func (d *Directory) Find(text string) (Account, error) {
 	defer d.mu.Unlock()
 	now := [2]stamp{stampOf(d.files.Passwd), stampOf(d.files.Group)}
 	if d.known == nil || d.state != now || len(d.known) >= mostRemembered {
-		d.state, d.known = now, map[string]Account{}
+		d.state, d.known = now, map[string]answer{}
 	}
-	if account, ok := d.known[text]; ok {
-		return account, nil
+	found, ok := d.known[text]
+	if !ok {
+		found.account, found.err = d.files.Find(text)
+		d.known[text] = found
 	}
-	account, err := d.files.Find(text)
-	if err == nil {
-		d.known[text] = account
-	}
-	return account, err
+	return found.account, found.err
 }
 
 func stampOf(path string) stamp {

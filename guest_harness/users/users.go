@@ -5,7 +5,6 @@ import (
 	"bufio"
 	"errors"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -13,7 +12,7 @@ import (
 
 const (
 	longestLine = 64 << 10
-	largestFile = 16 << 20
+	largestFile = 1 << 20
 	mostGroups  = 65536 // NGROUPS_MAX
 )
 
@@ -134,18 +133,36 @@ func number(text string) (uint32, bool) {
 
 // each calls *visit* with the fields of every line that has *count* of them, until it says that it has enough.
 func (Files) each(path string, count int, visit func(fields []string) bool) {
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO must not stop us
+	// A FIFO must not stop us, nor a file of /proc that says it is regular and has nothing to read yet.
+	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_NONBLOCK|syscall.O_CLOEXEC|syscall.O_NOCTTY, 0)
 	if err != nil {
 		return
 	}
-	defer file.Close()
-	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+	defer syscall.Close(fd)
+	var stat syscall.Stat_t
+	if err := syscall.Fstat(fd, &stat); err != nil || stat.Mode&syscall.S_IFMT != syscall.S_IFREG {
 		return
 	}
-	eachLine(io.LimitReader(file, largestFile), func(line string) bool {
+	eachLine(io.LimitReader(impatient(fd), largestFile), func(line string) bool {
 		fields := strings.Split(line, ":")
 		return len(fields) != count || visit(fields)
 	})
+}
+
+// impatient is a descriptor that ends where it would have to be waited for.
+type impatient int
+
+func (fd impatient) Read(buffer []byte) (int, error) {
+	for {
+		count, err := syscall.Read(int(fd), buffer)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil || count <= 0 {
+			return 0, io.EOF
+		}
+		return count, nil
+	}
 }
 
 // eachLine skips lines that are too long to be an entry.

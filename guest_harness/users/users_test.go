@@ -83,8 +83,8 @@ func TestNoFiles(t *testing.T) {
 
 // Lines that are no entries, however long, are skipped.
 func TestHostileFiles(t *testing.T) {
-	long := strings.Repeat("x", 10<<20)
-	f := files(t, long+"\n"+strings.Repeat(":\n", 1000)+"\x00\xff:::::::\nann:x:5:6::/a:\n"+long, "g:x:7:"+strings.Repeat("ann,", 1<<18)+"\nh:x:8:ann")
+	long := strings.Repeat("x", 300<<10)
+	f := files(t, long+"\n"+strings.Repeat(":\n", 1000)+"\x00\xff:::::::\nann:x:5:6::/a:\n"+long, "g:x:7:"+strings.Repeat("ann,", 1<<16)+"\nh:x:8:ann")
 	got, err := f.Find("ann")
 	if err != nil || got.UID != 5 || !reflect.DeepEqual(got.Groups, []uint32{8}) {
 		t.Errorf("got %+v, %v", got, err)
@@ -127,4 +127,24 @@ func FuzzFind(f *testing.F) {
 			t.Fatalf("%q: %+v", user, account)
 		}
 	})
+}
+
+// A failed search is remembered, until a file changes.
+func TestFailureRemembered(t *testing.T) {
+	f := files(t, "ann:x:5:6::/a:\n", "")
+	directory := NewDirectory(f)
+	for range 2 {
+		if _, err := directory.Find("bob"); err == nil {
+			t.Fatal("an unknown name was found")
+		}
+	}
+	if len(directory.known) != 1 {
+		t.Errorf("remembered: %v", directory.known)
+	}
+	if err := os.WriteFile(f.Passwd, []byte("ann:x:5:6::/a:\nbob:x:7:8::/b:\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := directory.Find("bob"); err != nil || got.UID != 7 {
+		t.Errorf("got %+v, %v", got, err)
+	}
 }

@@ -99,7 +99,12 @@ func (s *Stream) Discard(n int) {
 	s.mu.Lock()
 	in.consumed += uint32(n)
 	give := in.consumed
-	if give < raisedWindow/2 || s.ended || s.closed {
+	// Before our first answer the window is still the initial one, and a long call would use it up.
+	enough := uint32(raisedWindow / 2)
+	if !s.answered {
+		enough = initialWindow / 2
+	}
+	if give < enough || s.ended || s.closed {
 		s.mu.Unlock()
 		return
 	}

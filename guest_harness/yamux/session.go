@@ -11,8 +11,11 @@ import (
 type Link interface {
 	io.Reader
 	io.Writer
-	// Splice moves exactly *n* bytes, which are there to be read, from a pipe.
-	Splice(pipe int, n int) error
+	// Stage takes up to *most* bytes from a pipe, without waiting, and returns how many it has got. They are to be sent
+	// by SendStage before the next.
+	Stage(pipe int, most int) (int, error)
+	// SendStage sends all *n* bytes that Stage has taken.
+	SendStage(n int) error
 }
 
 // ErrGoAway ends a session in which the host said that it is over.
@@ -28,12 +31,16 @@ type Session struct {
 	accept func(*Stream)
 
 	writing sync.Mutex // held for the whole of a frame
+	torn    bool       // a frame was begun and not ended: nothing more can be sent
+	over    chan error
 
 	mu      sync.Mutex
 	streams map[uint32]*Stream
 	queue   []byte // whole frames that the reader, which must never wait for the link, wants sent
 	wake    chan struct{}
 }
+
+var errTorn = errors.New("yamux: a frame could not be sent to its end")
 
 // Serve gives every stream that the host opens to *accept*, on its own goroutine, until the link or the host fails.
 func Serve(link Link, accept func(*Stream)) error {
@@ -43,13 +50,21 @@ func Serve(link Link, accept func(*Stream)) error {
 		accept:  accept,
 		streams: map[uint32]*Stream{},
 		wake:    make(chan struct{}, 1),
+		over:    make(chan error, 2),
 	}
 	go s.flush()
+	go s.receiveAll()
+	err := <-s.over
+	s.fail(err)
+	return err
+}
+
+func (s *Session) receiveAll() {
 	defer close(s.wake)
 	for {
 		if err := s.receive(); err != nil {
-			s.fail(err)
-			return err
+			s.over <- err
+			return
 		}
 	}
 }
@@ -192,18 +207,53 @@ func (s *Session) flush() {
 
 // write sends whole frames.
 func (s *Session) write(frames []byte) error {
-	s.writing.Lock()
-	defer s.writing.Unlock()
-	_, err := s.link.Write(frames)
-	return err
+	return s.transmit(func() error {
+		_, err := s.link.Write(frames)
+		return err
+	})
 }
 
-// splice sends a frame whose payload ends with *n* bytes from a pipe.
-func (s *Session) splice(start []byte, pipe int, n int) error {
+// splice sends a frame whose payload ends with up to *most* bytes from a pipe, and returns how many it was. There is no
+// frame when there are none. What the pipe said that it holds may be gone by now: only the stage is sure.
+func (s *Session) splice(start func(n int) []byte, pipe int, most int) (n int, err error) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	if _, err := s.link.Write(start); err != nil {
-		return err
+	if s.torn {
+		return 0, errTorn
 	}
-	return s.link.Splice(pipe, n)
+	if n, err = s.link.Stage(pipe, most); err != nil || n == 0 {
+		return 0, err
+	}
+	return n, s.whole(func() error {
+		if _, err := s.link.Write(start(n)); err != nil {
+			return err
+		}
+		return s.link.SendStage(n)
+	})
+}
+
+func (s *Session) transmit(send func() error) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if s.torn {
+		return errTorn
+	}
+	return s.whole(send)
+}
+
+// whole needs the lock of writing. When *send* fails or panics, the host cannot tell frames apart any more, and the
+// session is over.
+func (s *Session) whole(send func() error) error {
+	err := errTorn
+	defer func() {
+		if err != nil {
+			s.torn = true
+			select {
+			case s.over <- errors.Join(errTorn, err):
+			default:
+			}
+		}
+	}()
+	err = send()
+	return err
 }

@@ -110,10 +110,21 @@ func (s *Stream) SendReserved(payload []byte) error {
 	return s.session.write(payload)
 }
 
-// SpliceReserved is SendReserved with *n* more bytes from a pipe, which are there to be read.
-func (s *Stream) SpliceReserved(start []byte, pipe int, n int) error {
-	s.data(len(start) - HeaderSize + n).append(start[:0])
-	return s.session.splice(start, pipe, n)
+// SpliceReserved is SendReserved with up to *most* more bytes from a pipe, and returns how many it found there: it sends
+// nothing when there are none. *start* returns what comes before *n* bytes, after HeaderSize bytes of room.
+func (s *Stream) SpliceReserved(start func(n int) []byte, pipe int, most int) (int, error) {
+	return s.session.splice(func(n int) []byte {
+		first := start(n)
+		s.data(len(first) - HeaderSize + n).append(first[:0])
+		return first
+	}, pipe, most)
+}
+
+// Return gives back *n* bytes that were reserved and not used.
+func (s *Stream) Return(n int) {
+	if n > 0 {
+		_ = s.addCredit(uint32(n))
+	}
 }
 
 func (s *Stream) data(length int) header {

@@ -196,11 +196,11 @@ func TestSplice(t *testing.T) {
 		}
 		_, _ = syscall.Write(ends[1], sent)
 		_, _ = syscall.Write(ends[1], []byte("more"))
-		start := append(make([]byte, yamux.HeaderSize), "head "...)
+		start := func(int) []byte { return append(make([]byte, yamux.HeaderSize), "head "...) }
 		if _, err := stream.Reserve(5+len(sent), 5+len(sent)); err != nil {
 			panic(err)
 		}
-		if err := stream.SpliceReserved(start, ends[0], len(sent)); err != nil {
+		if _, err := stream.SpliceReserved(start, ends[0], len(sent)); err != nil {
 			panic(err)
 		}
 		_ = stream.SendLast([]byte(" tail"))
@@ -274,4 +274,5 @@ func FuzzServe(f *testing.F) {
 type script struct{ *bytes.Reader }
 
 func (*script) Write(frames []byte) (int, error) { return len(frames), nil }
-func (*script) Splice(int, int) error            { return nil }
+func (*script) Stage(int, int) (int, error)      { return 0, nil }
+func (*script) SendStage(int) error              { return nil }

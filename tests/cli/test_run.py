@@ -122,10 +122,56 @@ def test_a_reader_that_goes():
         assert b"Traceback" not in aegis.stderr.read()
 
 
-def test_closed_standard_input():
-    """A command runs without any standard input."""
-    command = f"{' '.join(AEGIS)} run -- echo hello <&-"
-    assert subprocess.run(command, shell=True, capture_output=True, check=True).stdout == b"hello\n"
+def _shell(command: str) -> subprocess.CompletedProcess[bytes]:
+    script = command.replace("aegis", " ".join(AEGIS))
+    return subprocess.run(["bash", "-c", script], capture_output=True, timeout=60, check=False)
+
+
+def test_closed_standard_streams():
+    """Without standard input a command has none; without standard output, there is an error and not silence."""
+    assert _shell("aegis run -- echo hello <&-").stdout == b"hello\n"
+    done = _shell("aegis run -- seq 1000 >&-")
+    assert done.returncode == 125
+    assert b"Bad file descriptor" in done.stderr
+    assert _shell("aegis run -- echo hello <&- 2>&-").stdout == b"hello\n"
+
+
+def test_a_full_disk():
+    """Output that cannot be written is an error of Aegis's, in words."""
+    done = _shell("aegis run -- echo hello > /dev/full")
+    assert done.returncode == 125
+    assert b"No space left" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_standard_input_that_does_not_block():
+    """Input from a pipe that somebody made non-blocking arrives whole."""
+    ours, theirs = os.pipe()
+    os.set_blocking(ours, False)
+    with subprocess.Popen([*AEGIS, "run", "--", "cat"], stdin=ours, stdout=subprocess.PIPE) as aegis:
+        os.close(ours)
+        time.sleep(0.5)
+        os.write(theirs, b"late\n")
+        os.close(theirs)
+        assert aegis.communicate(timeout=15)[0] == b"late\n"
+
+
+def test_time_limit_while_nobody_reads():
+    """A time limit holds while the reader of the output stands still."""
+    done = _shell("set -o pipefail; time -p aegis run --timeout 1 -- yes | (sleep 4; wc -c)")
+    assert done.returncode == 124
+    assert b"timed out" in done.stderr
+
+
+def test_nohup():
+    """Under nohup, a hang-up does not end it."""
+    command = ["nohup", *AEGIS, "run", "--", "sh", "-c", "echo up; sleep 2; echo on"]
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=quiet, stdout=subprocess.PIPE, stderr=quiet) as aegis:
+        assert aegis.stdout.readline() == b"up\n"
+        aegis.send_signal(signal.SIGHUP)
+        assert aegis.communicate(timeout=10)[0] == b"on\n"
+    assert aegis.returncode == 0
 
 
 def test_a_terminal_as_standard_input():

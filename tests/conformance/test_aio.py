@@ -91,11 +91,12 @@ def test_cancelling_ends_the_command(driver):
         async with aegis.AsyncSandbox(driver=driver) as vm:
             task = asyncio.create_task(vm.run("sleep", "4242"))
             await asyncio.sleep(0.5)
+            assert (await vm.shell("ps | grep '[s]leep 4242'")).ok
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
             for _ in range(50):
-                if not (await vm.shell("pgrep -f '[s]leep 4242'")).ok:
+                if not (await vm.shell("ps | grep '[s]leep 4242'")).ok:
                     return
             raise AssertionError("it runs on")
 

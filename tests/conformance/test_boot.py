@@ -136,7 +136,7 @@ def test_an_image_nobody_knows():
 
 def test_a_first_boot_says_that_it_is_slow_here(tmp_path, monkeypatch, capfd):
     """Without hardware virtualization one line says so, once for a home."""
-    monkeypatch.setattr("aegis_sdk.drivers.qemu.why_not_kvm", lambda: "it is said so here")
+    monkeypatch.setattr("aegis_sdk.drivers.qemu.why_not_kvm", lambda: ("it is said so here", ""))
     engine = LocalEngine(Config(home=tmp_path / "home"))
     for _ in range(2):
         aegis.Sandbox(engine=engine).close()

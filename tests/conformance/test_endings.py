@@ -149,6 +149,29 @@ with aegis_sdk.Sandbox() as vm:
         assert program.communicate(timeout=15)[0] == "on\n"
 
 
+def test_a_forked_child_is_told():
+    """A forked child that uses its parent's sandbox is told that it may not, and the parent still hears of its end."""
+    script = """
+import os, signal, time, aegis_sdk
+with aegis_sdk.Sandbox() as vm:
+    if not os.fork():
+        try:
+            vm.run("true")
+        except aegis_sdk.SandboxClosed:
+            time.sleep(3)
+        os._exit(0)
+    process = vm.start("sleep", "100")
+    os.kill(vm.info().pid, signal.SIGKILL)
+    try:
+        process.wait(timeout=2)
+    except aegis_sdk.GuestDied:
+        print("heard")
+    print(os.WEXITSTATUS(os.wait()[1]))
+"""
+    with _script(script) as program:
+        assert program.communicate(timeout=15)[0] == "heard\n0\n"
+
+
 def test_ctrl_c_ends_the_sandbox():
     """Ctrl-C in a program that waits for a command ends program and guest."""
     script = (
@@ -198,3 +221,21 @@ def test_a_monitor_that_stands_still(boot):
     with pytest.raises(aegis.GuestNotResponding):
         vm.run("true", timeout=0.5)
     vm.close()
+
+
+def test_a_program_without_standard_streams():
+    """A program that has closed its standard streams boots guests, and none of them gets their numbers."""
+    script = """
+import os
+report = os.fdopen(os.dup(1), "w")
+for stream in range(3):
+    os.close(stream)
+import aegis_sdk
+with aegis_sdk.Sandbox() as vm:
+    print(vm.run("echo", "on").stdout, *[n for n in os.listdir("/proc/self/fd") if int(n) < 3], file=report)
+    report.flush()
+    os._exit(0)
+"""
+    with _script(script) as program:
+        said = program.communicate(timeout=15)[0].split()
+    assert said[0] == "on"

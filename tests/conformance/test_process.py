@@ -10,6 +10,7 @@ import time
 import pytest
 
 import aegis_sdk as aegis
+from tests.conftest import until
 
 
 def test_lines_come_as_they_are_written(sandbox):
@@ -88,12 +89,71 @@ def test_kill_after_the_end(sandbox):
 def test_closing_ends_the_command(sandbox):
     """Leaving the block ends the command and its children."""
     with sandbox.start("sh", "-c", "sleep 4321 & sleep 4321") as process:
-        assert process.exit_code is None
-    deadline = time.monotonic() + 3
-    while sandbox.shell("pgrep -f '[s]leep 4321'").ok:
-        assert time.monotonic() < deadline
+        assert until(lambda: _count(sandbox, "4321") == 2, 5)
+    assert until(lambda: _count(sandbox, "4321") == 0, 3)
     with pytest.raises(aegis.SandboxClosed):
         process.wait()
+
+
+def _count(sandbox: aegis.Sandbox, seconds: str) -> int:
+    return int(sandbox.shell(f"ps | grep -c '[s]leep {seconds}'").stdout)
+
+
+def test_closing_while_input_is_stuck(sandbox):
+    """A command that does not read what it is given ends when it is closed, too, and gives everything back."""
+    for _ in range(4):
+        with sandbox.start("sleep", "5432", stdin=True) as process:
+            writer = threading.Thread(target=lambda process=process: _ignore(process))
+            writer.start()
+            time.sleep(0.2)
+        writer.join(5)
+        assert not writer.is_alive()
+    assert until(lambda: _count(sandbox, "5432") == 0, 5)
+
+
+def test_closing_from_a_signal_handler(sandbox):
+    """A signal handler may close what the thread that it interrupts waits for."""
+    process = sandbox.start("sleep", "100")
+    before = signal.signal(signal.SIGALRM, lambda *_: process.close())
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(aegis.SandboxClosed):
+            process.wait(timeout=10)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_interrupts_at_any_moment(sandbox):
+    """However often a reader is interrupted, its process can be read on and closed."""
+
+    class Interruption(Exception):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise Interruption
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with sandbox.start("sh", "-c", "while :; do echo x; done") as process:
+            for _ in range(150):
+                signal.setitimer(signal.ITIMER_REAL, 0.003)
+                try:
+                    for _ in process.stdout.chunks():
+                        pass
+                except Interruption:
+                    continue
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            assert next(process.stdout.chunks())
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("grace", [-1, float("inf"), float("nan"), "x", True])
+def test_graces_that_cannot_be_meant(sandbox, grace):
+    """A grace is seconds, and is refused here if it is not."""
+    with sandbox.start("sleep", "100") as process, pytest.raises(aegis.InvalidValue, match="grace"):
+        process.end(grace)
 
 
 def test_a_forgotten_process_runs_on(boot):
@@ -141,7 +201,7 @@ def test_a_command_that_does_not_read_can_be_ended(sandbox):
 
 
 def _ignore(process: aegis.Process) -> None:
-    with pytest.raises(aegis.InputClosed):
+    with pytest.raises((aegis.InputClosed, aegis.SandboxClosed)):  # whichever of end and closing comes first
         process.write(b"x" * (8 << 20))
 
 

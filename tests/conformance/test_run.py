@@ -10,6 +10,7 @@ import time
 import pytest
 
 import aegis_sdk as aegis
+from tests.conftest import until
 
 
 def test_a_command_answers(sandbox):
@@ -46,6 +47,30 @@ def test_streams_are_apart(sandbox):
 def test_the_harness_is_pid_1(sandbox):
     """PID 1 is the harness."""
     assert sandbox.shell("cat /proc/1/comm").stdout == "init\n"
+
+
+def test_long_commands(sandbox):
+    """Arguments and environment may take up to 1 MiB on their way; more is refused, and the guest lives on."""
+    words = ["y" * 100_000] * 6
+    assert sandbox.run("sh", "-c", "echo $#", "sh", *words, env={"A": "z" * 100_000}, timeout=10).stdout == "6\n"
+    with pytest.raises(aegis.InvalidValue, match="at most"):
+        sandbox.run("true", *["y" * 100_000] * 11)
+    assert sandbox.run("echo", "on").stdout == "on\n"
+
+
+def test_a_time_limit_under_a_flood(sandbox):
+    """A command that never stops writing is ended in time."""
+    done = sandbox.run("cat", "/dev/zero", timeout=1)
+    assert done.timed_out
+    assert done.duration < 5
+
+
+def test_errors_are_fit_for_a_terminal(sandbox):
+    """What a command wrote cannot act on the terminal that shows the error."""
+    with pytest.raises(aegis.CommandFailed) as caught:
+        sandbox.shell(r"printf '\033]0;title\007' >&2; exit 1", check=True)
+    assert "\033" not in str(caught.value)
+    assert "\007" not in str(caught.value)
 
 
 def test_input_and_output_are_bytes(sandbox):
@@ -152,10 +177,20 @@ def test_output_before_the_time_limit_is_kept(sandbox):
 def test_a_command_that_ignores_sigterm_goes(sandbox):
     """5 s after its time limit it is gone, with children, and with children that left its process group."""
     script = "trap '' TERM; sleep 987 & setsid sh -c \"trap '' TERM; sleep 987\" & while :; do sleep 987; done"
+    with sandbox.start("sh", "-c", script) as process:
+        assert until(lambda: sandbox.shell("ps | grep -c '[s]leep 987$'").stdout == "3\n", 5)
+        process.end(grace=0.5)
+        assert process.wait(timeout=5) == 137
+    assert sandbox.shell("ps | grep '[s]leep 987'").stdout == ""
     done = sandbox.shell(script, timeout=0.5)
     assert done.signal == "SIGKILL"
     assert 5 <= done.duration < 8
-    assert sandbox.shell("pgrep -f '[s]leep 987'").stdout == ""
+
+
+@pytest.mark.parametrize("timeout", [float("inf"), 1e9])
+def test_time_limits_beyond_any_clock(sandbox, timeout):
+    """A limit of years is none."""
+    assert sandbox.run("true", timeout=timeout).ok
 
 
 @pytest.mark.parametrize("timeout", [0, -1, True, "5", float("nan")])
@@ -231,6 +266,10 @@ def test_sixty_four_commands_at_once(sandbox):
         (("true",), {"env": {"A": 1}}),
         (("true",), {"cwd": "a\0"}),
         (("\ud800",), {}),
+        ((["echo", "x"],), {}),
+        (("true",), {"env": ["A=1"]}),
+        (("true",), {"input": 5}),
+        (("true",), {"input": "\ud800"}),
     ],
 )
 def test_commands_that_cannot_be_meant(sandbox, arguments, options):

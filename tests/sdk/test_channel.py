@@ -114,7 +114,7 @@ def test_a_command_on_the_wire(pair):
     """A process call says everything about its command, bytes that are no UTF-8 included."""
     channel, theirs = pair
     command = Command(argv=("sh", "\udcff"), env={"A": "ü"}, cwd="/x", user="0:0", stdin=True)
-    requests.start(channel, "id1", command)
+    requests.start(channel, "id1", command, deadline=time.monotonic() + 1)
     assert json.loads(theirs.recv(1000)) == {
         "call": "process",
         "id": "id1",
@@ -159,9 +159,8 @@ def test_golden_calls(pair, call):
     argv = tuple(os.fsdecode(bytes.fromhex(word)) for word in call["argv"])
     env = {os.fsdecode(bytes.fromhex(name)): os.fsdecode(bytes.fromhex(word)) for name, word in call["env"].items()}
     line = json.loads(call["line"])
-    requests.start(
-        channel, line["id"], Command(argv=argv, env=env, cwd=call["cwd"], user=call["user"], stdin=call["stdin"])
-    )
+    command = Command(argv=argv, env=env, cwd=call["cwd"], user=call["user"], stdin=call["stdin"])
+    requests.start(channel, line["id"], command, deadline=time.monotonic() + 1)
     channel.hang_up()
     assert json.loads(theirs.makefile("rb").read()) == line
 

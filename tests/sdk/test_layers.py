@@ -26,7 +26,13 @@ MAY_IMPORT = {
     "doctor": {"engine", "sandbox"},
 }
 #: The ground's own order.
-GROUND_IMPORTS = {"errors": {"model"}, "model": {"errors"}, "config": set(), "artifacts": set(), "packages": set()}
+GROUND_IMPORTS: dict[str, set[str]] = {
+    "errors": set(),
+    "model": {"errors"},
+    "config": {"errors"},
+    "artifacts": set(),
+    "packages": set(),
+}
 
 
 def _imports(path: Path) -> set[str]:
