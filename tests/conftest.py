@@ -20,10 +20,12 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="session", autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Every test, and every program that it starts, uses a home made for this run."""
-    path = tmp_path_factory.mktemp("home")
+    """Every test, and every program that it starts, uses a home and a temporary directory made for this run."""
+    path, temporary = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("temporary")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AEGIS_HOME", str(path))
+        patch.setenv("TMPDIR", str(temporary))
+        patch.setattr(tempfile, "tempdir", str(temporary))
         for name in ("AEGIS_DRIVER", "AEGIS_KERNEL"):
             patch.delenv(name, raising=False)
         yield path
@@ -118,12 +120,12 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """No test leaves a monitor, a descriptor, a thread or a temporary file behind."""
     if "shared" in request.fixturenames:
         request.getfixturevalue("shared")
-    before = monitors(), len(_descriptors()), threading.active_count(), set(os.listdir(tempfile.gettempdir()))
+    before = monitors(), len(_descriptors()), threading.active_count()
     yield
     assert until(lambda: monitors() <= before[0], 2), f"monitors left: {monitors() - before[0]}"
     assert until(lambda: len(_descriptors()) <= before[1], 2), f"descriptors left: {_descriptors()}"
     assert until(lambda: threading.active_count() <= before[2], 2), f"threads left: {threading.enumerate()}"
-    left = {name for name in set(os.listdir(tempfile.gettempdir())) - before[3] if "aegis" in name}
+    left = os.listdir(tempfile.gettempdir())
     assert not left, f"temporary files left: {left}"
 
 

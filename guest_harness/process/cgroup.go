@@ -14,10 +14,11 @@ const (
 )
 
 // cgroups gives every command a cgroup of its own, from which its processes cannot escape by setsid.
-// No controllers are enabled in it, so it costs little; those of all commands together see to it that the harness keeps
-// its share of the CPU, and room for processes of its own.
+// It has a fair share of the CPU, as has the harness, whatever the number of processes; what all commands together may have
+// of these leaves the harness room.
 type cgroups struct {
 	root  string // empty when the guest has no cgroups
+	most  string // processes of one command
 	next  int
 	spare []*cgroup
 }
@@ -40,10 +41,10 @@ func newCgroups(root string) cgroups {
 		_ = os.Remove(root)
 		return cgroups{}
 	}
-	if most := mostProcesses(); most > 0 {
-		set(root+"/pids.max", strconv.Itoa(most))
-	}
-	return cgroups{root: root}
+	most := mostProcesses()
+	set(root+"/pids.max", strconv.Itoa(most))
+	set(root+"/cgroup.subtree_control", "+cpu +pids") // so that one command does not use up what others need
+	return cgroups{root: root, most: strconv.Itoa(most - most/8)}
 }
 
 const (
@@ -56,7 +57,7 @@ const (
 func mostProcesses() int {
 	var info syscall.Sysinfo_t
 	if syscall.Sysinfo(&info) != nil {
-		return 0
+		return fewest
 	}
 	most := int(uint64(info.Totalram) * uint64(info.Unit) >> 20 * perMiB)
 	for _, name := range []string{"pid_max", "threads-max"} {
@@ -93,6 +94,7 @@ func (c *cgroups) take() *cgroup {
 		return nil
 	}
 	set(path+"/cgroup.max.descendants", "0")
+	set(path+"/pids.max", c.most)
 	group := &cgroup{path: path}
 	files := []struct {
 		fd   *int

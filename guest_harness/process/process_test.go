@@ -195,6 +195,7 @@ func TestFailures(t *testing.T) {
 	write("plain", "exit 42\n", 0o755)
 	write("noexec", "", 0o644)
 	write("script", "#! /no/such/python -u\n", 0o755)
+	write("crlf", "#!/bin/sh\r\necho\r\n", 0o755)
 	write("foreign", foreign, 0o755)
 	write("garbage", "\x00\x01\x02\n", 0o755)
 	table := newTestTable(t, "")
@@ -208,6 +209,7 @@ func TestFailures(t *testing.T) {
 		{"/no/such", "", "", 127, "/no/such: no such file"},
 		{"./nosuch", dir, "", 127, dir + "/nosuch: no such file"},
 		{"script", "", "", 127, dir + "/script: its interpreter /no/such/python is missing"},
+		{"crlf", "", "", 127, dir + `/crlf: its interpreter "/bin/sh\r" is missing: its lines end with CR LF`},
 		{"noexec", "", "", 126, dir + "/noexec: permission denied: the file is not executable"},
 		{dir, "", "", 126, dir + ": is a directory"},
 		{"foreign", "", "", 126, dir + "/foreign: exec format error: the program is for s390x, this guest is "},
@@ -391,4 +393,47 @@ func TestOutputEnds(t *testing.T) {
 		t.Errorf("at the end: %v", err)
 	}
 	<-done
+}
+
+// End also ends a command that left its cgroup.
+func TestEndFindsWhoLeft(t *testing.T) {
+	root := cgroupRoot()
+	if root == "" || os.Geteuid() != 0 {
+		t.Skip("no cgroup v2 that this user may change")
+	}
+	table := newTestTable(t, root)
+	running := sh(t, table, "echo $$ >"+filepath.Dir(root)+"/cgroup.procs; trap '' TERM; echo up; while :; do sleep 0.05; done")
+	line(t, running)
+	table.End(t.Name(), 100*time.Millisecond)
+	if got := ended(t, running); got.Signal != 9 {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// Nobody gets SIGTERM twice.
+func TestEndOnce(t *testing.T) {
+	tables(t, func(t *testing.T, table *Table) {
+		running := sh(t, table, "n=0; trap 'n=$((n+1))' TERM; echo up; i=0; while [ $i -lt 30 ]; do sleep 0.01; i=$((i+1)); done; exit $n")
+		line(t, running)
+		table.End(t.Name(), 5*time.Second)
+		if got := ended(t, running); got.Code != 1 {
+			t.Errorf("got %+v", got)
+		}
+	})
+}
+
+// Of two commands with one id, the second is refused; the id of one that failed is free again.
+func TestSameID(t *testing.T) {
+	table := newTestTable(t, "")
+	running := start(t, table, "sleep", "100")
+	if _, why := table.Start(Command{ID: t.Name(), Argv: []string{"true"}}); why == nil || !strings.Contains(why.Message, "in use") {
+		t.Errorf("got %+v", why)
+	}
+	table.End(t.Name(), time.Second)
+	ended(t, running)
+	for range 2 {
+		if _, why := table.Start(Command{ID: t.Name(), Argv: []string{"/no/such"}}); why == nil || why.Code != notFound {
+			t.Errorf("got %+v", why)
+		}
+	}
 }

@@ -1,9 +1,7 @@
 package process
 
 import (
-	"bytes"
 	"os"
-	"strconv"
 	"syscall"
 	"time"
 )
@@ -48,8 +46,12 @@ func (t *Table) bury(running *Running, status syscall.WaitStatus) {
 	if status.Signaled() {
 		ended = Status{Code: 128 + int(status.Signal()), Signal: int(status.Signal())}
 	}
-	// A shell whose command was killed says so by its own exit code.
-	ended.OOM = ended.Code == 128+int(syscall.SIGKILL) && t.oom.grew()
+	switch {
+	case ended.Signal == int(syscall.SIGKILL):
+		ended.OOM = t.oom.since(running.kills, running.PID)
+	case ended.Code == 128+int(syscall.SIGKILL): // a shell whose command was killed says so by its own exit code
+		ended.OOM = t.oom.since(running.kills, 0)
+	}
 	running.Ended <- ended
 }
 
@@ -82,18 +84,4 @@ func (t *Table) sweep() {
 	for _, running := range lingering {
 		t.release(running)
 	}
-}
-
-// oomCounter compares the kernel's count of processes killed for lack of memory with the last one seen. Reading it at
-// every start would cost more than the start.
-type oomCounter struct{ seen int }
-
-func (c *oomCounter) grew() bool {
-	stat, _ := os.ReadFile("/proc/vmstat")
-	_, after, _ := bytes.Cut(stat, []byte("\noom_kill "))
-	line, _, _ := bytes.Cut(after, []byte("\n"))
-	count, _ := strconv.Atoi(string(line))
-	grew := count > c.seen
-	c.seen = count
-	return grew
 }

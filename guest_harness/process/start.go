@@ -107,7 +107,7 @@ func (t *Table) executeAny(file string, start launch) (*Running, error) {
 func (t *Table) execute(file string, argv []string, start launch) (*Running, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	running := &Running{Ended: make(chan Status, 1), id: start.command.ID, table: t}
+	running := &Running{Ended: make(chan Status, 1), id: start.command.ID, table: t, kills: t.oom.read()}
 	for attempt := 0; ; attempt++ {
 		running.group = t.cgroups.take()
 		var err error

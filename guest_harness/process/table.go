@@ -22,7 +22,7 @@ type Table struct {
 	lingering []*Running // they have ended and left something running in their cgroup
 	sweeping  bool
 	cgroups   cgroups
-	oom       oomCounter
+	oom       oomLog
 }
 
 // Running is a command from its start until its main process has been reaped.
@@ -36,6 +36,7 @@ type Running struct {
 	id    string
 	group *cgroup // nil when there are no cgroups, and when nothing runs in it any more
 	table *Table
+	kills int // for lack of memory, before it started
 }
 
 // NewTable prepares to run commands in the current root directory. It makes the directory *cgroupRoot* for their cgroups,
@@ -45,16 +46,15 @@ func NewTable(hostname, cgroupRoot string) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	table := &Table{
+	return &Table{
 		users:    users.NewDirectory(users.Files{Passwd: "/etc/passwd", Group: "/etc/group"}),
 		hostname: hostname,
 		null:     null,
 		byID:     map[string]*Running{},
 		byPID:    map[int]*Running{},
 		cgroups:  newCgroups(cgroupRoot),
-	}
-	table.oom.grew()
-	return table, nil
+		oom:      newOOMLog(),
+	}, nil
 }
 
 // Signal sends a signal to the process group of a command and tells whether there is such a command.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"sync"
@@ -276,3 +277,48 @@ type script struct{ *bytes.Reader }
 func (*script) Write(frames []byte) (int, error) { return len(frames), nil }
 func (*script) Stage(int, int) (int, error)      { return 0, nil }
 func (*script) SendStage(int) error              { return nil }
+
+// broken is a link that gives up in the middle of a frame, or finds a pipe empty that was said to hold something.
+type broken struct {
+	io.Reader
+	staged  int
+	written chan []byte
+}
+
+func (b *broken) Write(frames []byte) (int, error) {
+	b.written <- bytes.Clone(frames)
+	return len(frames), nil
+}
+func (b *broken) Stage(int, int) (int, error) { return b.staged, nil }
+func (*broken) SendStage(int) error           { return errors.New("no more") }
+
+// A frame that cannot be sent to its end is the end of the session; one that would be empty is not begun.
+func TestTorn(t *testing.T) {
+	for _, staged := range []int{0, 3} {
+		reader, host := io.Pipe()
+		link := &broken{reader, staged, make(chan []byte, 9)}
+		results := make(chan error, 2)
+		over := make(chan error, 1)
+		go func() {
+			over <- yamux.Serve(link, func(stream *yamux.Stream) {
+				_, err := stream.SpliceReserved(func(int) []byte { return make([]byte, yamux.HeaderSize) }, 0, 9)
+				results <- err
+				results <- stream.Send([]byte("x"))
+			})
+		}()
+		_, _ = host.Write(testhost.Frame(testhost.Window, testhost.SYN, 1, 0, nil))
+		first, second := <-results, <-results
+		if torn := staged > 0; (first != nil) != torn || (second != nil) != torn || len(link.written) != 1 {
+			t.Errorf("%d bytes: %v, %v, %d frames", staged, first, second, len(link.written))
+		}
+		if staged == 0 {
+			_ = host.Close()
+		}
+		select {
+		case <-over:
+		case <-time.After(5 * time.Second):
+			t.Fatal("the session goes on")
+		}
+		_ = host.Close()
+	}
+}
