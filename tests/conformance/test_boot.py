@@ -75,7 +75,6 @@ def test_a_harness_that_never_answers(monkeypatch, fresh, tmp_path):
     with pytest.raises(aegis.BootTimedOut, match="did not answer within 4 s") as caught:
         aegis.Sandbox(engine=LocalEngine(fresh))
     assert isinstance(caught.value, TimeoutError)
-    assert "applet not found" in str(caught.value) or "not answer" in str(caught.value)
 
 
 def _other_harness(tmp_path: Path) -> Path:
