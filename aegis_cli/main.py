@@ -11,26 +11,15 @@ from typing import NoReturn
 import click
 
 import aegis_sdk as aegis
+from aegis_cli.commands import Commands
 from aegis_cli.doctor import doctor
+from aegis_cli.image import image
+from aegis_cli.plugins import plugins
 from aegis_cli.run import run
+from aegis_cli.words import printable
 
 #: What Aegis exits with when a command was to be run and it is Aegis that failed; other commands exit with 1.
 FAILED_TO_RUN = 125
-
-
-class Commands(click.Group):
-    """Commands, of which a misspelt one is answered with the nearest right one."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0]
-        if self.get_command(ctx, name) is None and not name.startswith("-"):
-            import difflib
-
-            near = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
-            ctx.fail(f"No such command '{name}'." + (f" Did you mean '{near[0]}'?" if near else ""))
-        return super().resolve_command(ctx, args)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -47,6 +36,8 @@ def version() -> None:
 
 commands.add_command(run)
 commands.add_command(doctor)
+commands.add_command(image)
+commands.add_command(plugins)
 
 
 def main() -> NoReturn:
@@ -79,7 +70,8 @@ def _outcome(arguments: list[str]) -> int:
         error.show()
         return FAILED_TO_RUN if failed == FAILED_TO_RUN else error.exit_code
     except (aegis.AegisError, OSError) as error:
-        click.echo(f"aegis: {error}", err=True)
+        # What it quotes may come from an image, a registry or a plugin.
+        click.echo("aegis: " + "\n".join(map(printable, str(error).splitlines())), err=True)
         return failed
     except (KeyboardInterrupt, click.Abort):
         return 128 + signal.SIGINT

@@ -13,6 +13,7 @@ from typing import Self
 import click
 
 import aegis_sdk as aegis
+from aegis_cli.progress import progress_on_stderr
 
 _TIMED_OUT = 124
 _CHUNK = 1 << 16
@@ -31,7 +32,16 @@ _FILES = {"stdout": 1, "stderr": 2}
 @click.option("--cpus", type=int, default=1, show_default=True, metavar="N", help="The guest's processors.")
 @click.option("--writable", is_flag=True, help="Let the command write everywhere; what it writes is thrown away.")
 @click.option("--driver", metavar="NAME", help="What boots the guest: auto or qemu.")
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option("--image", default="base", show_default=True, metavar="REF", help="The image, as for `docker run`.")
+@click.option(
+    "--pull",
+    type=click.Choice(["always", "missing", "never"]),
+    default="missing",
+    show_default=True,
+    help="When to ask the image's registry.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress of the image.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def run(
     *,
     env: Sequence[str],
@@ -42,9 +52,12 @@ def run(
     cpus: int,
     writable: bool,
     driver: str | None,
+    image: str,
+    pull: str,
+    quiet: bool,
     command: Sequence[str],
 ) -> int:
-    """Run COMMAND in a fresh guest, and exit with its exit code.
+    """Run COMMAND in a fresh guest, and exit with its exit code; without one, the command of the image.
 
     124: it timed out. 125: Aegis itself failed. 126, 127: it cannot be executed, or there is no such command.
     128 + N: signal N ended it.
@@ -52,8 +65,12 @@ def run(
     environment = dict(_variable(word) for word in env)
     if timeout is not None and not timeout > 0:
         raise click.BadParameter("it must be more than 0 seconds", param_hint="--timeout")
+    with progress_on_stderr(quiet=quiet) as progress:
+        pulled = aegis.Image.pull(image, policy=pull, progress=progress)
+    if not command and not pulled.info.config.entrypoint + pulled.info.config.command:
+        raise click.UsageError(f"No command was given, and the image {image} has none of its own.")
     with (
-        aegis.Sandbox(memory=memory, cpus=cpus, writable=writable, driver=driver) as vm,
+        aegis.Sandbox(pulled, memory=memory, cpus=cpus, writable=writable, driver=driver) as vm,
         vm.start(*command, stdin=True, env=environment, cwd=cwd, user=user) as process,
         _Limit(vm, process, timeout) as limit,
     ):

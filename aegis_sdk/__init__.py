@@ -7,9 +7,10 @@
 
 How it is built, from what users hold down to the guest:
 
-- ``sandbox``, ``process`` (and ``aio``, the same for asyncio; ``doctor``): the face, one noun a file;
+- ``sandbox``, ``process``, ``image`` (and ``aio``, the same for asyncio; ``doctor``): the face, one noun a file;
 - ``engine``: everything the system can do, as a dozen verbs; ``engine.local`` does it in this process;
 - ``drivers``: what boots a microVM and gives back connections to it; ``images``: what fills its disks;
+- ``hookspecs``, ``plugins``: what others can add, and how it is found;
 - ``guest``: talking to the harness, PID 1 of every guest, over one connection a call;
 - ``model``, ``errors``, ``config``, ``artifacts``, ``packages``: the ground that all of it stands on.
 
@@ -23,9 +24,10 @@ import importlib
 TYPE_CHECKING = False  # type checkers take it for true; the one in typing costs half of this import
 if TYPE_CHECKING:
     from aegis_sdk.aio import AsyncOutput, AsyncProcess, AsyncSandbox
-    from aegis_sdk.doctor import diagnose
+    from aegis_sdk.doctor import diagnose, list_plugins
     from aegis_sdk.errors import (
         AegisError,
+        ArchitectureNotFound,
         BootFailed,
         BootTimedOut,
         CommandFailed,
@@ -35,16 +37,35 @@ if TYPE_CHECKING:
         GuestNotResponding,
         HarnessNotFound,
         ImageFailed,
+        ImageInUse,
+        ImageInvalid,
         ImageNotFound,
         InputClosed,
         InvalidValue,
         KernelNotFound,
         OutputNotRead,
         ProtocolViolation,
+        RegistryDenied,
+        RegistryFailed,
         SandboxClosed,
         Unavailable,
     )
-    from aegis_sdk.model import Check, Completed, SandboxInfo
+    from aegis_sdk.hookspecs import hookimpl
+    from aegis_sdk.image import Image
+    from aegis_sdk.images.base import Entry, FoundImage, ImageSource, Kind, Layer
+    from aegis_sdk.images.tar import TarLayer
+    from aegis_sdk.images.tree import Metadata
+    from aegis_sdk.model import (
+        Check,
+        Completed,
+        ImageConfig,
+        ImageInfo,
+        LayerInfo,
+        PluginInfo,
+        Progress,
+        Pruned,
+        SandboxInfo,
+    )
     from aegis_sdk.process import Output, Process
     from aegis_sdk.sandbox import Sandbox
 
@@ -52,6 +73,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AegisError",
+    "ArchitectureNotFound",
     "AsyncOutput",
     "AsyncProcess",
     "AsyncSandbox",
@@ -62,29 +84,64 @@ __all__ = [
     "CommandTimedOut",
     "Completed",
     "DriverUnavailable",
+    "Entry",
+    "FoundImage",
     "GuestDied",
     "GuestNotResponding",
     "HarnessNotFound",
+    "Image",
+    "ImageConfig",
     "ImageFailed",
+    "ImageInUse",
+    "ImageInfo",
+    "ImageInvalid",
     "ImageNotFound",
+    "ImageSource",
     "InputClosed",
     "InvalidValue",
     "KernelNotFound",
+    "Kind",
+    "Layer",
+    "LayerInfo",
+    "Metadata",
     "Output",
     "OutputNotRead",
+    "PluginInfo",
     "Process",
+    "Progress",
     "ProtocolViolation",
+    "Pruned",
+    "RegistryDenied",
+    "RegistryFailed",
     "Sandbox",
     "SandboxClosed",
     "SandboxInfo",
+    "TarLayer",
     "Unavailable",
     "diagnose",
+    "hookimpl",
+    "list_plugins",
 ]
 
 _HOMES = {
     "aio": ("AsyncOutput", "AsyncProcess", "AsyncSandbox"),
-    "doctor": ("diagnose",),
-    "model": ("Check", "Completed", "SandboxInfo"),
+    "doctor": ("diagnose", "list_plugins"),
+    "hookspecs": ("hookimpl",),
+    "image": ("Image",),
+    "images.base": ("Entry", "FoundImage", "ImageSource", "Kind", "Layer"),
+    "images.tar": ("TarLayer",),
+    "images.tree": ("Metadata",),
+    "model": (
+        "Check",
+        "Completed",
+        "ImageConfig",
+        "ImageInfo",
+        "LayerInfo",
+        "PluginInfo",
+        "Progress",
+        "Pruned",
+        "SandboxInfo",
+    ),
     "process": ("Output", "Process"),
     "sandbox": ("Sandbox",),
 }

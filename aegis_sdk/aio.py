@@ -11,6 +11,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
 
 from aegis_sdk.engine.base import Engine
 from aegis_sdk.errors import SandboxClosed
+from aegis_sdk.image import Image
 from aegis_sdk.model import Completed, SandboxInfo
 from aegis_sdk.process import Output, Process, StreamName, deadline_after, to_bytes
 from aegis_sdk.sandbox import Sandbox, checked
@@ -149,15 +150,18 @@ class AsyncSandbox:
 
     def __init__(
         self,
-        image: str = "base",
+        image: str | Image = "base",
         *,
         memory: int = 512,
         cpus: int = 1,
         writable: bool = False,
+        pull: str = "missing",
         driver: str | None = None,
         engine: Engine | None = None,
     ) -> None:
-        self._make = partial(Sandbox, image, memory=memory, cpus=cpus, writable=writable, driver=driver, engine=engine)
+        self._make = partial(
+            Sandbox, image, memory=memory, cpus=cpus, writable=writable, pull=pull, driver=driver, engine=engine
+        )
         self._sandbox: Sandbox | None = None  # a constructor cannot wait for a boot
 
     @property

@@ -37,22 +37,25 @@ class Artifacts:
         path = self.directory / name
         if path.exists():
             return path
-        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _locked(self.directory) as directory:
+        with self.locked() as directory:
             if not path.exists():
                 _write(path, directory, make)
         return path
 
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[int]:
-    # The directory itself is the lock file: nothing to leave behind, and a crash releases it.
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield handle
-    finally:
-        os.close(handle)
+    @contextmanager
+    def locked(self) -> Iterator[int]:
+        """The directory's descriptor, while no other process makes or removes a file there."""
+        # The directory itself is the lock file: nothing to leave behind, and a crash releases it.
+        while True:
+            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            handle = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                if os.fstat(handle).st_nlink:  # or who held the lock has removed it
+                    yield handle
+                    return
+            finally:
+                os.close(handle)
 
 
 def _write(path: Path, directory: int, make: Callable[[BinaryIO], None]) -> None:

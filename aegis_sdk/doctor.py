@@ -1,13 +1,14 @@
-"""Whether this machine has what Aegis needs, and a guest that proves it."""
+"""Whether this machine has what Aegis needs, and a guest that proves it; what extends Aegis here."""
 
 from __future__ import annotations
 
 import time
 
 from aegis_sdk.engine.base import Engine
+from aegis_sdk.engine.connect import engine_here
 from aegis_sdk.errors import AegisError
-from aegis_sdk.model import Check
-from aegis_sdk.sandbox import Sandbox, engine_here
+from aegis_sdk.model import Check, PluginInfo
+from aegis_sdk.sandbox import Sandbox
 
 
 def diagnose(*, quick: bool = False, engine: Engine | None = None) -> tuple[Check, ...]:
@@ -28,3 +29,8 @@ def _boot(engine: Engine) -> Check:
         return Check(name="boot", ok=False, seen=error.message, fix=error.hint)
     took = time.monotonic() - start
     return Check(name="boot", ok=said == "hello", seen=f"a guest answered {said!r} after {took:.1f} s")
+
+
+def list_plugins(*, engine: Engine | None = None) -> tuple[PluginInfo, ...]:
+    """What is built in and what is installed, in the order in which it is asked, with what failed to load and why."""
+    return (engine or engine_here()).plugins()

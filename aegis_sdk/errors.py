@@ -6,8 +6,13 @@ AegisError
 │   ├── DriverUnavailable      nothing here can boot a microVM
 │   ├── KernelNotFound         no guest kernel
 │   └── HarnessNotFound        Aegis was installed without its guest harness
-├── ImageNotFound              no image source knows the reference
+├── ImageNotFound              there is no such image: no source claims the reference, or it is not there
+│   └── ArchitectureNotFound   ... for this machine's architecture
+├── ImageInUse                 a running sandbox uses the image
 ├── ImageFailed                the image's disk could not be made
+│   ├── ImageInvalid           ... because the image is broken, lies, or exceeds a limit
+│   └── RegistryFailed         ... because its registry cannot be reached, or answers with an error
+│       └── RegistryDenied     ... or wants credentials that are not there or not right
 ├── BootFailed                 a guest did not come up: which step, what was seen
 │   └── BootTimedOut           ... because it did not answer in time (also a TimeoutError)
 ├── GuestDied                  a guest ended under a caller's hands
@@ -73,15 +78,45 @@ class HarnessNotFound(Unavailable):
 
 
 class ImageNotFound(AegisError):
-    """No image source knows the reference."""
+    """There is no such image: no source claims the reference, or the one that does has nothing there."""
 
     code = "image-not-found"
+
+
+class ArchitectureNotFound(ImageNotFound):
+    """The image exists, but not for this machine's architecture."""
+
+    code = "architecture-not-found"
+
+
+class ImageInUse(AegisError):
+    """A running sandbox uses the image that was to be removed."""
+
+    code = "image-in-use"
 
 
 class ImageFailed(AegisError):
     """The disk of an image could not be made."""
 
     code = "image-failed"
+
+
+class ImageInvalid(ImageFailed):
+    """The image is broken, is not what its digest says, or exceeds a limit."""
+
+    code = "image-invalid"
+
+
+class RegistryFailed(ImageFailed):
+    """A registry cannot be reached, or answers with an error, also after several tries."""
+
+    code = "registry-failed"
+
+
+class RegistryDenied(RegistryFailed):
+    """A registry wants credentials that are not there or not right."""
+
+    code = "registry-denied"
 
 
 class BootFailed(AegisError):

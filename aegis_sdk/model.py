@@ -14,6 +14,7 @@ from aegis_sdk.errors import InvalidValue
 
 #: What a harness, a kernel and a shell need to come up and answer (MiB; measured, not guessed).
 MINIMUM_MEMORY = 96
+PULL_POLICIES = ("always", "missing", "never")
 _LAST_LINES = 20
 MAXIMUM_CPUS = 16  # the guest kernel's NR_CPUS
 
@@ -30,6 +31,7 @@ class SandboxSpec:
     memory: int = 512
     cpus: int = 1
     writable: bool = False
+    pull: str = "missing"
     driver: str | None = None
 
     def __attrs_post_init__(self) -> None:
@@ -37,6 +39,14 @@ class SandboxSpec:
         _whole("cpus", self.cpus, at_least=1, at_most=MAXIMUM_CPUS)
         if not isinstance(self.image, str) or not self.image:
             raise InvalidValue(f"image must be a reference such as 'base', not {self.image!r}")
+        pull_policy(self.pull)
+
+
+def pull_policy(word: str) -> str:
+    """*word*, if it says when to ask an image's source: ``always``, if it is ``missing`` here, or ``never``."""
+    if word not in PULL_POLICIES:
+        raise InvalidValue(f"pull must be one of {', '.join(PULL_POLICIES)}, not {word!r}")
+    return word
 
 
 def _whole(name: str, value: int, *, at_least: int, at_most: int, unit: str = "") -> None:
@@ -44,6 +54,79 @@ def _whole(name: str, value: int, *, at_least: int, at_most: int, unit: str = ""
         raise InvalidValue(f"{name} must be a whole number, not {value!r}")
     if not at_least <= value <= at_most:
         raise InvalidValue(f"{name} must be from {at_least} to {at_most}{unit}, not {value}")
+
+
+@attrs.frozen(kw_only=True)
+class ImageConfig:
+    """What an image says about the commands that run in it: defaults, which callers override."""
+
+    env: Mapping[str, str] = attrs.field(factory=dict, converter=_fixed)
+    cwd: str = ""
+    user: str = ""
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class Progress:
+    """How far one layer of an image is: *step* is ``download`` or ``unpack``; *done* and *total* are bytes.
+
+    *number* counts the image's layers from 1 to *layers*; *layer* is its digest.
+    """
+
+    layer: str
+    number: int
+    layers: int
+    step: str
+    done: int
+    total: int
+
+
+@attrs.frozen(kw_only=True)
+class LayerInfo:
+    """One layer of an image: a name for what it holds, and how many bytes its source stores for it."""
+
+    digest: str
+    size: int
+
+
+@attrs.frozen(kw_only=True)
+class ImageInfo:
+    """An image in the cache.
+
+    *pulled* and *used* are times in seconds since 1970; *disk_bytes* is what its disk takes, *layer_bytes* what its
+    layers take beside it. Images may share both.
+    """
+
+    reference: str
+    digest: str
+    architecture: str
+    config: ImageConfig = attrs.field(repr=False)
+    created: str
+    layers: tuple[LayerInfo, ...] = attrs.field(repr=False)
+    pulled: float
+    used: float
+    disk_bytes: int
+    layer_bytes: int
+
+
+@attrs.frozen(kw_only=True)
+class Pruned:
+    """What a pruning removed: images by their references, and how many bytes of disk that freed."""
+
+    images: tuple[str, ...]
+    bytes: int
+
+
+@attrs.frozen(kw_only=True)
+class PluginInfo:
+    """A plugin: what it provides, where it was loaded from, and what failed, empty if nothing did."""
+
+    name: str
+    version: str
+    origin: str
+    provides: tuple[str, ...] = ()
+    error: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -58,7 +141,8 @@ class Command:
 
     def __attrs_post_init__(self) -> None:
         if not self.argv:
-            raise InvalidValue("no command was given", hint='for example: vm.run("echo", "hello")')
+            hint = 'for example: vm.run("echo", "hello")'
+            raise InvalidValue("no command was given, and the image has none of its own", hint=hint)
         for word in self.argv:
             _text("an argument", word)
         for name, value in self.env.items():
@@ -174,6 +258,7 @@ class SandboxInfo:
 
     id: str
     image: str
+    config: ImageConfig = attrs.field(repr=False)
     driver: str
     accelerator: str
     memory: int

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
-from aegis_sdk.config import Config
 from aegis_sdk.engine.base import Engine
+from aegis_sdk.engine.connect import engine_here
 from aegis_sdk.errors import CommandFailed, CommandTimedOut, InvalidValue
+from aegis_sdk.image import Image
 from aegis_sdk.model import Command, Completed, SandboxInfo, SandboxSpec, printable
 from aegis_sdk.process import Process, deadline_after, to_bytes
 
@@ -20,23 +21,27 @@ _LAST_LINES = 10
 class Sandbox:
     """A microVM of its own: it runs when this returns, and is gone when it is closed or nobody holds it any more.
 
-    *image* is what fills its file system, *memory* is in MiB; *writable* puts a throw-away layer over the read-only
-    root. *driver* is ``auto``, or the name of one. Unavailable says what this machine lacks, BootFailed which step
-    of the boot went wrong.
+    *image* is what fills its file system: an Image, or a reference as for ``docker pull``, which is pulled first if it
+    is not here; with *pull* ``always`` its registry is asked each time, with ``never`` not at all. *memory* is in MiB;
+    *writable* puts a throw-away layer over the read-only root. *driver* is ``auto``, or the name of one. Unavailable
+    says what this machine lacks, ImageNotFound and ImageFailed what is wrong with the image, BootFailed which step of
+    the boot went wrong.
     """
 
     def __init__(
         self,
-        image: str = "base",
+        image: str | Image = "base",
         *,
         memory: int = 512,
         cpus: int = 1,
         writable: bool = False,
+        pull: str = "missing",
         driver: str | None = None,
         engine: Engine | None = None,
     ) -> None:
-        spec = SandboxSpec(image=image, memory=memory, cpus=cpus, writable=writable, driver=driver)
-        self._engine = engine or engine_here()
+        reference = image.reference if isinstance(image, Image) else image
+        spec = SandboxSpec(image=reference, memory=memory, cpus=cpus, writable=writable, pull=pull, driver=driver)
+        self._engine = engine or (image.engine if isinstance(image, Image) else engine_here())
         self._info = self._engine.create(spec)
         self._processes: set[Process] = set()
         self._close = weakref.finalize(self, _remove, self._engine, self._info.id, os.getpid(), self._processes)
@@ -63,7 +68,8 @@ class Sandbox:
         """Run a command to its end; a non-zero exit is a result, not an error, unless *check* says so.
 
         After *timeout* seconds the command and its children are ended: SIGTERM, 5 s, SIGKILL. *env* adds to the image's
-        environment; *user* is a name or a number, with ``:group`` if wanted. GuestDied if the guest ends first.
+        environment; *user* is a name or a number, with ``:group`` if wanted; it and *cwd* are the image's by default,
+        as is the command itself when none is given: ENTRYPOINT and CMD. GuestDied if the guest ends first.
         """
         deadline_after(timeout)  # what is wrong is refused before anything runs
         data = None if input is None else to_bytes(input)
@@ -96,10 +102,23 @@ class Sandbox:
         """Start a command and give it back while it runs; with *stdin* it can be written to."""
         if not isinstance(env, (Mapping, type(None))):
             raise InvalidValue(f"env must map names to values, not {env!r}")
-        command = Command(argv=argv, env=env or {}, cwd=cwd, user=user, stdin=stdin)
+        command = self._command(argv, env=env or {}, cwd=cwd, user=user, stdin=stdin)
         process = Process(self._engine, self.id, command, on_end=self._processes.discard)
         self._processes.add(process)  # a command runs on when its caller forgets it
         return process
+
+    def _command(
+        self, argv: tuple[str, ...], *, env: Mapping[str, str], cwd: str | None, user: str | None, stdin: bool
+    ) -> Command:
+        """The command as it is asked for, with the image's defaults for what is not."""
+        image = self._info.config
+        return Command(
+            argv=argv or image.entrypoint + image.command,
+            env={**image.env, **env},
+            cwd=image.cwd or None if cwd is None else cwd,
+            user=image.user or None if user is None else user,
+            stdin=stdin,
+        )
 
     def close(self) -> None:
         """End the guest at once, with all that runs in it; fine if it has ended."""
@@ -129,13 +148,6 @@ def checked(completed: Completed) -> Completed:
     if completed.out_of_memory:
         how += ", because the guest ran out of memory"
     raise CommandFailed(f"{command!r} {how}{last}", result=completed)
-
-
-def engine_here() -> Engine:
-    """The engine in this process, as the environment configures it."""
-    from aegis_sdk.engine.local import LocalEngine
-
-    return LocalEngine(Config.from_environment())
 
 
 def _remove(engine: Engine, sandbox: str, owner: int, processes: set[Process]) -> None:

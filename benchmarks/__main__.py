@@ -9,8 +9,10 @@ whose speed drifts is as slow for the one as for the other.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -22,9 +24,11 @@ from pathlib import Path
 import attrs
 
 import aegis_sdk as aegis
+from benchmarks import layers
 from benchmarks.floor import Ground
 
 _POURED = 200 << 20
+_LEAST = "from benchmarks import layers; import aegis_sdk; print(layers.peak())"
 
 
 @attrs.frozen
@@ -122,6 +126,35 @@ def idle(ground: Ground) -> Figure:
     return Figure("idle guest, resident", "MB", figure, floor_, "+ 8 MB", figure <= floor_ + 8)
 
 
+def unpack(ground: Ground) -> Figure:
+    """Three layers of 100,000 files and 2 GB, gzipped, to a disk; against ``tar -xf`` of the same."""
+    return _unpacking(ground)[0]
+
+
+def unpack_memory(ground: Ground) -> Figure:
+    """What that keeps resident at most; against an interpreter that has imported the package."""
+    return _unpacking(ground)[1]
+
+
+@functools.cache
+def _unpacking(ground: Ground) -> tuple[Figure, Figure]:
+    home = ground.config.home / "layers"
+    layers.make(home)
+    ours, floors = [], []
+    for _ in range(2):
+        floors.append(layers.theirs(home, home / "tree"))
+        shutil.rmtree(home / "tree")
+        ours.append(layers.ours(home, home / "disk"))
+    shutil.rmtree(home)
+    seconds, memory = (statistics.median(column) for column in zip(*ours, strict=True))
+    floor_ = statistics.median(floors)
+    least = float(subprocess.run([sys.executable, "-c", _LEAST], check=True, capture_output=True).stdout)
+    return (
+        Figure("unpack 100,000 files, 2 GB", "s", seconds, floor_, "3 x", seconds <= 3 * floor_),
+        Figure("unpack, resident", "MB", memory, least, "200 MB", memory <= 200),
+    )
+
+
 def _seconds(*command: str) -> float:
     start = time.perf_counter()
     subprocess.run(command, stdin=subprocess.DEVNULL, check=True)
@@ -140,6 +173,8 @@ BENCHMARKS: dict[str, Callable[[Ground], Figure]] = {
     "import": importing,
     "cli": command_line,
     "idle": idle,
+    "unpack": unpack,
+    "unpack-memory": unpack_memory,
 }
 
 

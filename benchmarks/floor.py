@@ -20,7 +20,6 @@ from aegis_sdk.drivers import kernel
 from aegis_sdk.drivers.base import BootPlan
 from aegis_sdk.drivers.qemu import Qemu, arguments
 from aegis_sdk.drivers.qemu_machine import Wires
-from aegis_sdk.images.busybox import BaseImage
 from aegis_sdk.images.erofs import ErofsWriter
 from aegis_sdk.images.tree import Directory, File, Metadata
 
@@ -64,16 +63,15 @@ class Ground:
     def lay(cls, home: Path) -> Ground:
         """Compile the static init and make its disk, in *home*."""
         config = Config(home=home)
-        artifacts = Artifacts(config.data / "images")
+        artifacts = Artifacts(config.images)
         program = _compile(home / "floor-init")
         return cls(config, artifacts, artifacts.get("floor.erofs", lambda out: _write(out, program)))
 
     @contextmanager
     def boot(self, *, memory: int = 512) -> Iterator[Floor]:
         """A floor, from the start of QEMU to its first byte."""
-        image = BaseImage(self.artifacts).disk("base")
         elf = kernel.elf(self.config, self.artifacts)
-        plan = BootPlan(name="floor", harness=self.init, image=image, memory=memory, cpus=1)
+        plan = BootPlan(name="floor", harness=self.init, image=self.init, memory=memory, cpus=1)
         with ExitStack() as undo:
             wires = Wires.lay(plan, undo)
             undo.pop_all()

@@ -17,6 +17,8 @@ import aegis_sdk as aegis
 
 ROOT = Path(__file__).parent.parent
 
+pytest_plugins = ["tests.images_world"]
+
 
 @pytest.fixture(scope="session", autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -136,4 +138,4 @@ def nothing_left_at_all(home: Path) -> Iterator[None]:
     yield
     assert until(lambda: monitors() <= before, 2)
     kept = {path.name.partition("-")[0] for path in (home / "data" / "images").glob("*")}
-    assert kept <= {"kernel", "harness", "base"}, kept
+    assert kept <= {"kernel", "harness", "disks", "references", "blobs"}, kept

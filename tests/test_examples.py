@@ -10,9 +10,11 @@ import pytest
 
 from tests.conftest import ROOT
 
+PYTHON = "python:3.12-alpine"  # which the tests have in a registry of their own
 SAYS = {
     "asynchronous.py": r"answers: 0 1 2 3 4 5 6 7 8 9",
     "hello.py": r"hello from Linux \d.*\nexit code 0 after",
+    "images.py": r"(layer \d of 3: (download|unpack) done, \d+ bytes\n)+127\S+/python:1 sha256:[0-9a-f]{64}\n2\n$",
     "streaming.py": r"step 1\nstep 2\nstep 3\nexit code 0\n6 \* 7 = 42\n2 \^ 64 = 18446744073709551616",
 }
 
@@ -23,17 +25,21 @@ def test_all_are_known():
 
 
 @pytest.mark.parametrize("name", SAYS)
-def test_example(name):
+@pytest.mark.timeout(60)
+def test_example(name, registry, empty_home):
     """It ends well, with the words that it is about."""
-    done = subprocess.run([sys.executable, ROOT / "examples" / name], capture_output=True, text=True, check=True)
+    code = (ROOT / "examples" / name).read_text().replace(PYTHON, registry.name("python:1"))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert re.match(SAYS[name], done.stdout), done.stdout
 
 
-def test_the_readmes_python():
+@pytest.mark.timeout(60)
+def test_the_readmes_python(registry):
     """The Python that README shows runs as it stands."""
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    code = "".join(re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL))
+    code = code.replace(PYTHON, registry.name("python:1")).replace('"python",', '"python3",')
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert re.match(r"Linux aegis .*\n\n3\n1\n2\n3\n$", done.stdout, re.DOTALL), done.stdout
+    assert re.match(r"Linux aegis .*\n\n3\n1\n2\n3\n2\n$", done.stdout, re.DOTALL), done.stdout
 
 
 def test_the_readmes_links():

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import Protocol
 
-from aegis_sdk.model import Check, Ending, SandboxInfo, SandboxSpec
+from aegis_sdk.model import Check, Ending, ImageInfo, PluginInfo, Progress, Pruned, SandboxInfo, SandboxSpec
+
+Report = Callable[[Progress], None]
 
 
 class Engine(Protocol):
@@ -22,6 +25,31 @@ class Engine(Protocol):
 
     def remove(self, sandbox: str) -> None:
         """End the sandbox, and give back all that it used; fine if it has ended or is unknown."""
+
+    def pull_image(self, reference: str, *, pull: str, report: Report) -> ImageInfo:
+        """Have an image in the cache, asking its source ``always``, only if it is ``missing``, or ``never``.
+
+        *report* is called from several threads, one call at a time; what it raises ends the pull. ImageNotFound,
+        ImageFailed and their kinds say why there is no image.
+        """
+
+    def import_image(self, reference: str, *, name: str, replace: bool, report: Report) -> ImageInfo:
+        """Keep an image of this machine under *name*, as if it had been pulled by it."""
+
+    def image(self, reference: str) -> ImageInfo:
+        """An image of the cache; ImageNotFound if it is not there."""
+
+    def images(self) -> tuple[ImageInfo, ...]:
+        """The images of the cache, in the order of their references."""
+
+    def remove_image(self, reference: str) -> None:
+        """Remove an image from the cache, with what no other needs; ImageInUse if a sandbox uses it."""
+
+    def prune_images(self, *, older_than: float | None, unused: bool) -> Pruned:
+        """Remove what no image needs; also images *unused* now, or not used for *older_than* seconds."""
+
+    def plugins(self) -> tuple[PluginInfo, ...]:
+        """What is built in and installed, in the order in which it is asked."""
 
     def check(self) -> tuple[Check, ...]:
         """What Aegis needs on the machine that the engine uses, each thing with what was found."""

@@ -9,7 +9,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -17,22 +19,35 @@ from aegis_sdk.artifacts import Artifacts
 from aegis_sdk.config import Config
 from aegis_sdk.drivers.base import BootPlan, Driver, Machine
 from aegis_sdk.drivers.qemu import Qemu
+from aegis_sdk.engine.base import Report
 from aegis_sdk.errors import (
     AegisError,
     BootFailed,
     BootTimedOut,
     GuestNotResponding,
     ImageFailed,
-    ImageNotFound,
     InvalidValue,
     SandboxClosed,
 )
 from aegis_sdk.guest import requests
 from aegis_sdk.guest.channel import Channel
 from aegis_sdk.images import harness
-from aegis_sdk.images.base import ImageSource
-from aegis_sdk.images.busybox import BaseImage
-from aegis_sdk.model import Cause, Check, Ending, SandboxInfo, SandboxSpec
+from aegis_sdk.images.cache import ImageCache, OpenImage
+from aegis_sdk.images.sources import Sources
+from aegis_sdk.model import (
+    Cause,
+    Check,
+    Ending,
+    ImageInfo,
+    PluginInfo,
+    Progress,
+    Pruned,
+    SandboxInfo,
+    SandboxSpec,
+)
+
+if TYPE_CHECKING:
+    from aegis_sdk.plugins import Plugins
 
 _BOOT_TIMEOUT = 30.0
 _END_TIMEOUT = 5.0
@@ -47,6 +62,7 @@ _FREE_DISK = 200 << 20
 class _Running:
     machine: Machine
     control: Channel
+    image: OpenImage
 
 
 class LocalEngine:
@@ -54,9 +70,10 @@ class LocalEngine:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._artifacts = Artifacts(config.data / "images")
+        self._artifacts = Artifacts(config.images)
         self._drivers: dict[str, Driver] = {driver.name: driver for driver in (Qemu(config, self._artifacts),)}
-        self._sources: tuple[ImageSource, ...] = (BaseImage(self._artifacts),)
+        self._sources = Sources(config, lambda: self._plugins.image_sources)
+        self._images = ImageCache(config.images, self._sources, architecture=harness.architecture())
         self._running: dict[str, _Running] = {}
         self._owner = os.getpid()
         # A garbage collection may remove a sandbox while its own thread creates one.
@@ -67,23 +84,25 @@ class LocalEngine:
         self._notice(driver)
         phases = _Phases()
         identity = os.urandom(6).hex()
-        with phases.measure("disks"), _making_disks(self._artifacts.directory):
-            disks = {"image": self._source(spec.image).disk(spec.image), "harness": harness.disk(self._artifacts)}
         with ExitStack() as undo:
+            with phases.measure("disks"), self._making_disks():
+                image = undo.enter_context(self._images.open(spec.image, pull=spec.pull, report=_unheard))
+                disks = {"image": image.disk.path, "harness": harness.disk(self._artifacts)}
             with phases.measure("monitor"), _starting():
                 machine = driver.boot(BootPlan(name=identity, memory=spec.memory, cpus=spec.cpus, **disks))
             undo.callback(_end, machine)
             control = Channel(machine.dial())
             undo.callback(control.close)
             with phases.measure("kernel"):
-                booted = _finish_boot(machine, control, spec)
+                booted = _finish_boot(machine, control, spec, image.record.config.cwd)
             phases.split("kernel", booted.phases)
             with self._lock:
-                self._running[identity] = _Running(machine, control)
+                self._running[identity] = _Running(machine, control, image)
             undo.pop_all()
         return SandboxInfo(
             id=identity,
             image=spec.image,
+            config=image.record.config,
             driver=driver.name,
             accelerator=driver.accelerator,
             memory=spec.memory,
@@ -113,11 +132,62 @@ class LocalEngine:
                 _end(running.machine)
             finally:
                 running.control.close()
+                running.image.close()
+
+    def pull_image(self, reference: str, *, pull: str, report: Report) -> ImageInfo:
+        with self._making_disks(), self._images.open(reference, pull=pull, report=report) as image:
+            return self._images.info(image.record)
+
+    def import_image(self, reference: str, *, name: str, replace: bool, report: Report) -> ImageInfo:
+        with (
+            self._making_disks(),
+            self._images.import_image(reference, name=name, replace=replace, report=report) as image,
+        ):
+            return self._images.info(image.record)
+
+    def image(self, reference: str) -> ImageInfo:
+        return self._images.get(reference)
+
+    def images(self) -> tuple[ImageInfo, ...]:
+        return self._images.all()
+
+    def remove_image(self, reference: str) -> None:
+        self._images.remove(reference)
+
+    def prune_images(self, *, older_than: float | None, unused: bool) -> Pruned:
+        return self._images.prune(older_than=older_than, unused=unused)
+
+    def plugins(self) -> tuple[PluginInfo, ...]:
+        return self._plugins.infos
 
     def check(self) -> tuple[Check, ...]:
         drivers = (check for driver in self._drivers.values() for check in driver.check())
-        sources = (check for source in self._sources for check in source.check())
-        return (*drivers, harness.check(), *sources, _check_home(self._config.home))
+        sources = (check for source in self._sources.others() for check in source.check())
+        return (*drivers, harness.check(), *sources, *self._check_plugins(), _check_home(self._config.home))
+
+    @cached_property
+    def _plugins(self) -> Plugins:
+        # Late: pluggy, and looking for what is installed, would cost each process a tenth of a second.
+        from aegis_sdk.plugins import Plugins
+
+        return Plugins.load(self._config)
+
+    def _check_plugins(self) -> Iterator[Check]:
+        for plugin in self._plugins.infos:
+            if plugin.error:
+                seen = f"{plugin.name} of {plugin.origin} was not loaded: {plugin.error}"
+                yield Check(name="plugin", ok=False, seen=seen, required=False)
+
+    @contextmanager
+    def _making_disks(self) -> Iterator[None]:
+        try:
+            yield
+        except AegisError:
+            raise
+        except OSError as error:
+            seen = f"an image's disk could not be made in {self._config.images}: {error.strerror or error}"
+            hint = "free some space, or set AEGIS_HOME to a directory that this user may write to"
+            raise ImageFailed(seen, hint=hint) from error
 
     def _driver(self, name: str) -> Driver:
         if name == "auto":
@@ -125,12 +195,6 @@ class LocalEngine:
         if driver := self._drivers.get(name):
             return driver
         raise InvalidValue(f"there is no driver {name!r}", hint=f"choose one of: auto, {', '.join(self._drivers)}")
-
-    def _source(self, reference: str) -> ImageSource:
-        for source in self._sources:
-            if source.claims(reference):
-                return source
-        raise ImageNotFound(f"no image source knows {reference!r}", hint="this version has one image: base")
 
     def _notice(self, driver: Driver) -> None:
         """Say once per home, not once per guest, that guests run in software here."""
@@ -163,10 +227,14 @@ class _Phases:
         self.seconds |= {f"harness {part}": seconds for part, seconds in parts.items()}
 
 
-def _finish_boot(machine: Machine, control: Channel, spec: SandboxSpec) -> requests.Booted:
+def _unheard(_: Progress) -> None:
+    """Take what nobody has asked for."""
+
+
+def _finish_boot(machine: Machine, control: Channel, spec: SandboxSpec, cwd: str) -> requests.Booted:
     deadline = time.monotonic() + _BOOT_TIMEOUT
     try:
-        return requests.boot(control, writable=spec.writable, hostname="aegis", deadline=deadline)
+        return requests.boot(control, writable=spec.writable, hostname="aegis", cwd=cwd, deadline=deadline)
     except TimeoutError as error:
         machine.kill()
         ending = machine.wait(_END_TIMEOUT) or Ending(cause=Cause.UNRESPONSIVE)
@@ -201,19 +269,6 @@ def _starting() -> Iterator[None]:
         raise
     except OSError as error:
         raise BootFailed(f"the guest's monitor could not be started: {error}") from error
-
-
-@contextmanager
-def _making_disks(directory: Path) -> Iterator[None]:
-    try:
-        yield
-    except AegisError:
-        raise
-    except OSError as error:
-        hint = "free some space, or set AEGIS_HOME to a directory that this user may write to"
-        raise ImageFailed(
-            f"a guest's disk could not be made in {directory}: {error.strerror or error}", hint=hint
-        ) from error
 
 
 def _free(directory: Path) -> int:

@@ -46,10 +46,11 @@ class NotStarted:
 Event = Started | NotStarted | Exit
 
 
-def boot(channel: Channel, *, writable: bool, hostname: str, deadline: float) -> Booted:
+def boot(channel: Channel, *, writable: bool, hostname: str, cwd: str, deadline: float) -> Booted:
     """Tell the harness how to finish its boot, on the connection that becomes its control connection.
 
-    BootFailed if a step failed; EOFError if the guest ended; TimeoutError at the deadline (monotonic).
+    *cwd* is a directory to be made if it is missing, or empty. BootFailed if a step failed; EOFError if the guest ends;
+    TimeoutError at the deadline (monotonic).
     """
     channel.send_line({"call": "control"}, deadline=deadline)
     channel.send_line(
@@ -63,6 +64,7 @@ def boot(channel: Channel, *, writable: bool, hostname: str, deadline: float) ->
                 "entropy": base64.b64encode(os.urandom(32)).decode(),
                 "hostname": hostname,
                 "writable": writable,
+                "cwd": cwd,
             },
         },
         deadline=deadline,

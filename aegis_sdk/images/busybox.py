@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, BinaryIO
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import attrs
 
 from aegis_sdk import packages
-from aegis_sdk.artifacts import Artifacts, edition
-from aegis_sdk.errors import Unavailable
-from aegis_sdk.images.tree import Directory, File, Metadata, Symlink
-from aegis_sdk.model import Check
-
-if TYPE_CHECKING:
-    from aegis_sdk.images.erofs import ErofsWriter
+from aegis_sdk.artifacts import edition
+from aegis_sdk.errors import ArchitectureNotFound, ImageFailed, Unavailable
+from aegis_sdk.images import digests
+from aegis_sdk.images.base import Entry, FoundImage, Kind
+from aegis_sdk.images.tree import Metadata
+from aegis_sdk.model import Check, ImageConfig
 
 _LAYOUT = 1  # to be raised when what is written here changes
 _PT_INTERP = 3
+_MACHINES = {62: "amd64", 183: "arm64"}
 _DIRECTORIES = {
     "bin": 0o755, "dev": 0o755, "etc": 0o755, "home": 0o755, "mnt": 0o755, "opt": 0o755, "proc": 0o555,
     "root": 0o700, "run": 0o755, "sbin": 0o755, "srv": 0o755, "sys": 0o555, "tmp": 0o1777, "usr": 0o755,
@@ -37,21 +37,68 @@ _FILES = {
 class BaseImage:
     """The image source of ``base``."""
 
-    _artifacts: Artifacts
+    name = "base"
+    remembers = False
 
     def claims(self, reference: str) -> bool:
         return reference == "base"
 
-    def disk(self, reference: str) -> Path:  # noqa: ARG002  # there is but one
-        busybox = find()
-        name = f"base-{_LAYOUT}-{edition(busybox)}.erofs"
-        return self._artifacts.get(name, lambda out: write(out, busybox.read_bytes(), applets(busybox)))
+    def canonical(self, reference: str) -> str:
+        return reference
+
+    def find(self, reference: str, *, architecture: str) -> FoundImage:
+        layer = BusyboxLayer.of(find())
+        if (own := _architecture(layer.busybox)) != architecture:
+            raise ArchitectureNotFound(f"no linux/{architecture} variant found in base (has: linux/{own})")
+        return FoundImage(
+            reference=reference,
+            digest=digests.of(layer.digest.encode()),
+            architecture=architecture,
+            config=ImageConfig(),
+            layers=(layer,),
+        )
 
     def check(self) -> tuple[Check, ...]:
         try:
             return (Check(name="base image", ok=True, seen=f"made of {find()}"),)
         except Unavailable as error:
             return (Check(name="base image", ok=False, seen=error.message, fix=error.hint),)
+
+
+@attrs.frozen(kw_only=True)
+class BusyboxLayer:
+    """All of the image: a *busybox*, links to it for its commands, and what a small Linux needs besides."""
+
+    busybox: Path
+    digest: str
+    size: int
+
+    @classmethod
+    def of(cls, busybox: Path) -> BusyboxLayer:
+        """The layer made of *busybox* as it is now."""
+        return cls(busybox=busybox, digest=f"busybox:{_LAYOUT}:{edition(busybox)}", size=busybox.stat().st_size)
+
+    def fetch(self, report: Callable[[int], None]) -> None:
+        """Nothing has to come from elsewhere."""
+        report(self.size)
+
+    def entries(self) -> Iterator[Entry]:
+        """The image's tree."""
+        for path, permissions in _DIRECTORIES.items():
+            yield Entry(path=path.encode(), kind=Kind.DIRECTORY, metadata=Metadata(permissions=permissions))
+        for path, text in _FILES.items():
+            yield _file(path, text.encode(), Metadata(permissions=0o644))
+        yield _file("bin/busybox", self.busybox.read_bytes(), Metadata())
+        link = Metadata(permissions=0o777)
+        for path in applets(self.busybox):
+            if path != "bin/busybox":
+                yield Entry(path=path.encode(), kind=Kind.SYMLINK, target=b"/bin/busybox", metadata=link)
+        if self != self.of(self.busybox):
+            raise ImageFailed(f"{self.busybox} was changed while it was read", hint="try again")
+
+
+def _file(path: str, content: bytes, metadata: Metadata) -> Entry:
+    return Entry(path=path.encode(), kind=Kind.FILE, content=(content,), size=len(content), metadata=metadata)
 
 
 def find() -> Path:
@@ -62,6 +109,12 @@ def find() -> Path:
             return path
     seen = f"{found} is not statically linked" if found else "there is no busybox"
     raise Unavailable(f"the image 'base' is made of a static busybox: {seen}", hint=packages.to_install("busybox"))
+
+
+def _architecture(program: Path) -> str:
+    with program.open("rb") as file:
+        machine = int.from_bytes(file.read(20)[18:], "little")
+    return _MACHINES.get(machine, f"ELF machine {machine}")
 
 
 def is_static(path: Path) -> bool:
@@ -84,36 +137,3 @@ def applets(busybox: Path) -> list[str]:
     except (OSError, subprocess.SubprocessError) as error:
         raise Unavailable(f"{busybox} does not run: {error}", hint=packages.to_install("busybox")) from error
     return said.split()
-
-
-def write(out: BinaryIO, busybox: bytes, commands: list[str]) -> None:
-    """Write the image's disk."""
-    from aegis_sdk.images.erofs import ErofsWriter
-
-    writer = ErofsWriter(out)
-    writer.finish(tree(writer, busybox, commands))
-
-
-def tree(writer: ErofsWriter, busybox: bytes, commands: list[str]) -> Directory:
-    """The image's tree, its files stored by *writer*."""
-    root = Directory({}, Metadata())
-    for path, permissions in _DIRECTORIES.items():
-        _put(root, path, Directory({}, Metadata(permissions=permissions)))
-    for path, text in _FILES.items():
-        _put(root, path, File(writer.add([text.encode()]), Metadata(permissions=0o644)))
-    _put(root, "bin/busybox", File(writer.add([busybox]), Metadata()))
-    for path in commands:
-        if path != "bin/busybox":
-            _put(root, path, Symlink(b"/bin/busybox", Metadata(permissions=0o777)))
-    return root
-
-
-def _put(root: Directory, path: str, node: Directory | File | Symlink) -> None:
-    *parents, name = PurePosixPath(path).parts
-    directory = root
-    for parent in parents:
-        below = directory.entries.setdefault(parent.encode(), Directory({}, Metadata()))
-        if not isinstance(below, Directory):
-            raise TypeError(f"{path} lies below something that is no directory")
-        directory = below
-    directory.entries[name.encode()] = node

@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 import attrs
 
+from aegis_sdk.images.holes import punch
 from aegis_sdk.images.tree import Directory, Extent, File, Metadata, Node, Special, Symlink, mode
 
 BLOCK = 4096
@@ -91,6 +92,13 @@ class ErofsWriter:
         pending += bytes(-len(pending) % BLOCK)
         self._drain(pending)
         return Extent(block=first if size else 0, size=size)
+
+    def discard(self, extent: Extent) -> None:
+        """Forget a file that was added, and give its space back; what is left of it are zeros."""
+        if self._finished:
+            raise ValueError("the image is finished")
+        _check_extent(extent, self._blocks)
+        punch(self._out, extent.block * BLOCK, _align(extent.size, BLOCK))
 
     def finish(self, root: Directory) -> None:
         """Write names and inodes, and last the superblock, without which there is nothing to mount."""

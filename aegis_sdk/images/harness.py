@@ -31,11 +31,16 @@ def check() -> Check:
         return Check(name="guest harness", ok=False, seen=error.message, fix=error.hint)
 
 
+def architecture() -> str:
+    """What guests of this machine are, by Go's name for it."""
+    machine = os.uname().machine
+    return _ARCHITECTURES.get(machine, machine)
+
+
 def _program() -> Path:
-    architecture = _ARCHITECTURES.get(os.uname().machine)
-    if not architecture:
+    if architecture() not in _ARCHITECTURES.values():
         raise HarnessNotFound(f"there is no guest harness for {os.uname().machine}")
-    path = _PROGRAMS / architecture / "init"
+    path = _PROGRAMS / architecture() / "init"
     if not path.is_file():
         raise HarnessNotFound(f"the guest harness is missing: {path}", hint=_HINT)
     return path

@@ -56,9 +56,9 @@ class Special:
     minor: int = 0
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Directory:
-    """A directory and what stands in it, without `.` and `..`."""
+    """A directory and what stands in it, without `.` and `..`; both may change until its tree is written."""
 
     entries: dict[bytes, Node]
     metadata: Metadata

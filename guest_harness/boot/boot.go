@@ -16,6 +16,7 @@ type Settings struct {
 	Entropy  []byte
 	Hostname string
 	Writable bool
+	Cwd      string
 }
 
 // Story is a boot under way: its named steps and how long each took.
@@ -53,6 +54,7 @@ func (s *Story) Finish(settings Settings) error {
 		{"places", func() error { return places(layers.below()) }},
 		{"var", layers.mountVar},
 		{"files", func() error { return writeFiles(settings.Hostname) }},
+		{"cwd", func() error { makeWorkingDirectory(settings.Cwd); return nil }},
 		{"seal", layers.seal},
 	}
 	for _, step := range steps {

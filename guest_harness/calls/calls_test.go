@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 }
 
 const bootLine = `{"jsonrpc": "2.0", "id": 1, "method": "boot", "params": {"protocol": 1, "time_ns": 1760000000000000000, ` +
-	`"entropy": "AAAA", "hostname": "here", "writable": false}}` + "\n"
+	`"entropy": "AAAA", "hostname": "here", "writable": false, "cwd": "/app"}}` + "\n"
 
 func connect(t *testing.T, boot Boot) *testhost.Host {
 	t.Helper()

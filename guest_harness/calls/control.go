@@ -30,6 +30,7 @@ type Settings struct {
 	Entropy  []byte
 	Hostname string
 	Writable bool
+	Cwd      string
 }
 
 // rpcError is an error of JSON-RPC.
@@ -135,6 +136,7 @@ func parseSettings(params any) (Settings, error) {
 		TimeNS:   fields.Int("time_ns"),
 		Hostname: fields.String("hostname"),
 		Writable: fields.Bool("writable"),
+		Cwd:      fields.String("cwd"),
 	}
 	if err := fields.Done(); err != nil {
 		return settings, err

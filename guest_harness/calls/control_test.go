@@ -48,7 +48,7 @@ func TestNotUnderstood(t *testing.T) {
 // Control answers as JSON-RPC wants it.
 func TestControl(t *testing.T) {
 	host := connect(t, func(settings Settings) ([]wire.Pair, error) {
-		if settings.TimeNS != 1760000000000000000 || settings.Hostname != "here" || len(settings.Entropy) != 3 {
+		if settings.TimeNS != 1760000000000000000 || settings.Hostname != "here" || settings.Cwd != "/app" || len(settings.Entropy) != 3 {
 			return nil, errors.New("other settings")
 		}
 		return []wire.Pair{{Name: "phases", Value: []wire.Pair{{Name: "root", Value: 0.5}}}}, nil
@@ -60,6 +60,7 @@ func TestControl(t *testing.T) {
 		{`{"jsonrpc": "2.0", "id": "x", "method": "what"}`, `{"jsonrpc": "2.0", "id": "x", "error": {"code": -32601, "message": "unknown method: what"}}`},
 		{`{"jsonrpc": "2.0", "id": 2, "method": "boot", "params": {}}`, `{"jsonrpc": "2.0", "id": 2, "error": {"code": -32602, "message": "protocol must be a number"}}`},
 		{strings.Replace(bootLine, `"protocol": 1`, `"protocol": 2`, 1), `{"jsonrpc": "2.0", "id": 1, "error": {"code": -32602, "message": "the host speaks another protocol"}}`},
+		{strings.Replace(bootLine, `, "cwd": "/app"`, "", 1), `{"jsonrpc": "2.0", "id": 1, "error": {"code": -32602, "message": "cwd must be a string"}}`},
 		{bootLine, `{"jsonrpc": "2.0", "id": 1, "result": {"phases": {"root": 0.5}}}`},
 		{bootLine, `{"jsonrpc": "2.0", "id": 1, "error": {"code": -32600, "message": "the guest has booted already"}}`},
 	} {

@@ -14,8 +14,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 import aegis_sdk as aegis
 from aegis_sdk.config import Config
 from aegis_sdk.engine.local import LocalEngine
-from aegis_sdk.images import busybox
+from aegis_sdk.images.base import FoundImage
+from aegis_sdk.images.busybox import BusyboxLayer, find
+from aegis_sdk.images.cache import OpenImage
+from aegis_sdk.images.disks import Disk
 from aegis_sdk.images.erofs import ErofsWriter
+from aegis_sdk.images.merge import Merge
+from aegis_sdk.images.references import Record
 from aegis_sdk.images.tree import Directory, Special, Symlink
 from tests.sdk.erofs_trees import Blob, kind_and_permissions, link_count, paths, store, trees
 
@@ -30,19 +35,15 @@ find . -type l -print0 | sort -z | xargs -0 -r -n 1 readlink -n | sha256sum >&2
 
 
 class OneDisk:
-    """An image source that knows one image."""
+    """In place of the cache of images: whatever is asked for, it is this disk."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def claims(self, reference: str) -> bool:  # noqa: ARG002  # it knows but one
-        return True
-
-    def disk(self, reference: str) -> Path:  # noqa: ARG002
-        return self._path
-
-    def check(self) -> tuple[aegis.Check, ...]:
-        return ()
+    def open(self, reference: str, **_: object) -> OpenImage:
+        about = FoundImage(reference=reference, digest="", architecture="", config=aegis.ImageConfig(), layers=())
+        record = Record.of(about, reference=reference, disk="", pulled=0)
+        return OpenImage(record, Disk(self._path, os.open(self._path, os.O_RDONLY)))
 
 
 def _without_acls(root: Directory) -> Directory:
@@ -54,12 +55,12 @@ def _without_acls(root: Directory) -> Directory:
 
 
 def _make(path: Path, root: Directory) -> None:
-    program = busybox.find()
     with path.open("wb") as out:
         writer = ErofsWriter(out)
-        base = busybox.tree(writer, program.read_bytes(), busybox.applets(program))
-        base.entries[b"t"] = store(writer, root)
-        writer.finish(base)
+        merge = Merge(writer.add)
+        merge.apply(BusyboxLayer.of(find()).entries())
+        merge.root.entries[b"t"] = store(writer, root)
+        writer.finish(merge.root)
 
 
 def _expected(root: Directory) -> tuple[dict[bytes, str], list[bytes]]:
@@ -105,7 +106,7 @@ def test_a_guest_reads_any_tree(tmp_path, home, root):
     image = tmp_path / "image.erofs"
     _make(image, root)
     engine = LocalEngine(Config(home=Path(os.environ["AEGIS_HOME"])))
-    engine._sources = (OneDisk(image),)
+    engine._images = OneDisk(image)  # type: ignore[assignment]
     with aegis.Sandbox("any", engine=engine) as vm:
         done = vm.shell(WALK, timeout=60, check=True)
     about, digests = _expected(root)

@@ -205,4 +205,4 @@ def test_answers_to_boot(pair, answer, error, said):
     channel, theirs = pair
     theirs.sendall(json.dumps(answer).encode() + b"\n")
     with pytest.raises(error, match=said):
-        requests.boot(channel, writable=False, hostname="h", deadline=time.monotonic() + 1)
+        requests.boot(channel, writable=False, hostname="h", cwd="", deadline=time.monotonic() + 1)

@@ -315,6 +315,37 @@ def test_failed_content_leaves_no_trace(image):
     assert fsck(image).returncode == 0
 
 
+def test_discarded_file_is_zeros(image):
+    """What was discarded reads as zeros, in a file or in memory, and all else is as it was."""
+    images = []
+    for out in (io.BytesIO(), image.open("w+b")):
+        with out:
+            writer = ErofsWriter(out)
+            extents = [writer.add([b"%d" % number * size]) for number, size in enumerate([5000, 0, 70_000, 9])]
+            writer.discard(extents[3])
+            writer.discard(extents[0])
+            writer.discard(extents[1])
+            writer.finish(directory({b"left": File(extents[2], PLAIN)}))
+            out.seek(0)
+            images.append(out.read())
+    assert images[0] == images[1]
+    for number, extent in enumerate(extents):
+        content = b"" if number == 1 else b"2" * 70_000 if number == 2 else bytes(extent.size)
+        assert images[0][extent.block * BLOCK :][: extent.size] == content
+    assert fsck(image).returncode == 0
+
+
+def test_only_what_is_there_can_be_discarded():
+    """What this image does not hold, or holds for good, cannot be discarded."""
+    writer = ErofsWriter(io.BytesIO())
+    extent = writer.add([b"x"])
+    with pytest.raises(ValueError, match="not added to this image"):
+        writer.discard(Extent(block=extent.block, size=BLOCK + 1))
+    writer.finish(directory({}))
+    with pytest.raises(ValueError, match="finished"):
+        writer.discard(extent)
+
+
 def test_finished_image_is_closed(image):
     """What is finished takes no more, and what is not empty is never overwritten."""
     with image.open("wb") as out:

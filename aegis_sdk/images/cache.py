@@ -1,0 +1,199 @@
+"""The images on this machine: what references stand for, the disks made of them, the layers kept from registries."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import attrs
+
+from aegis_sdk.errors import ImageInUse, ImageNotFound, InvalidValue
+from aegis_sdk.images.base import FoundImage
+from aegis_sdk.images.blobs import Blobs
+from aegis_sdk.images.disks import Disk, Disks
+from aegis_sdk.images.references import Record, References
+from aegis_sdk.images.sources import Sources
+from aegis_sdk.model import ImageInfo, Progress, Pruned
+
+Report = Callable[[Progress], None]
+
+
+@attrs.frozen
+class OpenImage:
+    """An image whose disk stays where it is until this is closed."""
+
+    record: Record
+    disk: Disk
+
+    def close(self) -> None:
+        self.disk.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class ImageCache:
+    """The images in *directory*, for guests of *architecture*."""
+
+    def __init__(self, directory: Path, sources: Sources, *, architecture: str) -> None:
+        self._sources = sources
+        self._architecture = architecture
+        self._references = References(directory / "references")
+        self._disks = Disks(directory / "disks")
+        self._blobs = Blobs(directory / "blobs")
+
+    def open(self, reference: str, *, pull: str, report: Report) -> OpenImage:
+        """The image that *reference* stands for, made here if need be, with its disk held for use.
+
+        *pull* is ``always``, ``missing`` or ``never``: whether to ask a source that need not be asked each time.
+        ``always`` checks the bytes of a disk that is here already, too.
+        """
+        source = self._sources.of(reference)
+        name = source.canonical(reference)
+        known = self._references.get(name) if source.remembers else None
+        if known and pull != "always":
+            return self._open_known(known) or self._open_again(known, pull, report)
+        if source.remembers and pull == "never":
+            raise ImageNotFound(f"{name} is not in the cache", hint=f"aegis image pull {name}")
+        return self._take(source.find(reference, architecture=self._architecture), name, pull, report)
+
+    def import_image(self, reference: str, *, name: str, replace: bool, report: Report) -> OpenImage:
+        """Keep the image of *reference* under *name* as if it had been pulled by it; *replace* what that name means."""
+        keeper = self._sources.of(name)
+        if not keeper.remembers or "@" in name:
+            raise InvalidValue(f"{name!r} is no name to keep an image under", hint="choose one such as my-app:1.0")
+        full = keeper.canonical(name)
+        if self._references.get(full) and not replace:
+            raise InvalidValue(f"there is an image {full} already", hint="choose another name, or replace it")
+        found = self._sources.of(reference).find(reference, architecture=self._architecture)
+        return self._take(found, full, "missing", report)
+
+    def all(self) -> tuple[ImageInfo, ...]:
+        """The images, in the order of their references."""
+        return tuple(self.info(record) for record in self._references.all())
+
+    def get(self, reference: str) -> ImageInfo:
+        """The image that *reference* stands for here; ImageNotFound if it stands for none."""
+        return self.info(self._record(reference))
+
+    def info(self, record: Record) -> ImageInfo:
+        """The image of *record*, with what it takes here."""
+        return ImageInfo(
+            reference=record.reference,
+            digest=record.digest,
+            architecture=record.architecture,
+            config=record.config,
+            created=record.created,
+            layers=record.layers,
+            pulled=record.pulled,
+            used=self._references.used(record.reference),
+            disk_bytes=self._disks.size(record.disk),
+            layer_bytes=sum(self._blobs.size_on_disk(blob) for blob in record.blobs),
+        )
+
+    def remove(self, reference: str) -> None:
+        """Forget *reference*, and remove what no other needs; ImageInUse if a sandbox uses it."""
+        record = self._record(reference)
+        others = [other for other in self._references.all() if other.reference != record.reference]
+        if record.disk not in {other.disk for other in others} and self._disks.in_use(record.disk):
+            raise ImageInUse(f"a running sandbox uses {record.reference}", hint="close the sandbox first")
+        self._references.remove(record.reference)
+        self._collect()
+
+    def prune(self, *, older_than: float | None, unused: bool) -> Pruned:
+        """Remove what no reference leads to, but nothing that a pull under way may need.
+
+        Also, with *unused*, images that no sandbox uses; with *older_than*, those not used for that many seconds.
+        """
+        removed = []
+        if unused or older_than is not None:
+            latest = time.time() - (older_than or 0)
+            for record in self._references.all():
+                if self._references.used(record.reference) <= latest and not self._disks.in_use(record.disk):
+                    self._references.remove(record.reference)
+                    removed.append(record.reference)
+        return Pruned(images=tuple(removed), bytes=self._collect(partials=True))
+
+    def _record(self, reference: str) -> Record:
+        # As it is written first: the plugin that claims it may be gone.
+        name = reference if self._references.get(reference) else self._sources.of(reference).canonical(reference)
+        if record := self._references.get(name):
+            return record
+        raise ImageNotFound(f"{name} is not in the cache", hint="aegis image list shows what is")
+
+    def _open_known(self, record: Record) -> OpenImage | None:
+        held = self._disks.open(record.disk)
+        if held is None:
+            return None
+        self._references.touch(record.reference)
+        return OpenImage(record, held)
+
+    def _open_again(self, record: Record, pull: str, report: Report) -> OpenImage:
+        """The image of *record*, whose disk is gone or damaged: the same image, not what its tag means by now."""
+        if pull == "never":
+            raise ImageNotFound(
+                f"the disk of {record.reference} is damaged", hint=f"aegis image pull {record.reference}"
+            )
+        found = self._sources.of(record.pinned).find(record.pinned, architecture=self._architecture)
+        return self._take(found, record.reference, pull, report)
+
+    def _take(self, found: FoundImage, name: str, pull: str, report: Report) -> OpenImage:
+        """Have *found* here under the full reference *name*."""
+        from aegis_sdk.images import disk  # what writes disks is not needed to boot from one
+
+        key = disk.key(found.layers)
+        previous = self._references.get(name)
+        with ExitStack() as undo:
+            with self._locked(fcntl.LOCK_SH):  # what is being made has no name yet that would keep it
+                if pull == "always":
+                    self._disks.verify(key)
+                held = self._disks.make(key, partial(disk.write, layers=found.layers, progress=report))
+                undo.callback(held.close)
+                record = Record.of(found, reference=name, disk=key, pulled=time.time())
+                if previous is None or pull == "always" or attrs.evolve(previous, pulled=record.pulled) != record:
+                    self._references.put(record)
+                self._references.touch(name)
+            if previous and (previous.disk, previous.blobs) != (record.disk, record.blobs):
+                self._collect()
+            undo.pop_all()
+        return OpenImage(record, held)
+
+    def _collect(self, *, partials: bool = False) -> int:
+        """Remove what no reference leads to, unless something is being made just now; the bytes that this frees.
+
+        Downloads that were broken off lately stay, for the next pull to go on with, unless *partials* are to go, too.
+        """
+        freed = 0
+        with suppress(BlockingIOError), self._locked(fcntl.LOCK_EX | fcntl.LOCK_NB):
+            self._references.sweep()
+            records = list(self._references.all())
+            for name in set(self._disks.names()) - {record.disk for record in records}:
+                with suppress(ImageInUse):
+                    freed += self._disks.remove(name)
+            freed += self._blobs.keep_only({blob for record in records for blob in record.blobs})
+            if partials:
+                freed += self._blobs.discard_partials(unchanged_for=0)
+        return freed
+
+    @contextmanager
+    def _locked(self, how: int) -> Iterator[None]:
+        directory = self._references.directory
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(handle, how)
+            yield
+        finally:
+            os.close(handle)

@@ -1,0 +1,134 @@
+"""What is known of the images in the cache: one small file for each reference, whose time of change is its last use."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+
+import attrs
+
+from aegis_sdk.errors import ImageInvalid
+from aegis_sdk.images import digests
+from aegis_sdk.images.base import FoundImage
+from aegis_sdk.model import ImageConfig, LayerInfo
+
+_VERSION = 1
+
+
+@attrs.frozen(kw_only=True)
+class Record:
+    """What a reference stands for here; *pinned* is where to find the same again, *disk* the name of its disk."""
+
+    reference: str
+    pinned: str
+    digest: str
+    architecture: str
+    config: ImageConfig
+    created: str
+    layers: tuple[LayerInfo, ...]
+    blobs: tuple[str, ...]
+    disk: str
+    pulled: float
+
+    @classmethod
+    def of(cls, image: FoundImage, *, reference: str, disk: str, pulled: float) -> Record:
+        """The record of *image* under the name *reference*."""
+        return cls(
+            reference=reference,
+            pinned=image.pinned or image.reference,
+            digest=image.digest,
+            architecture=image.architecture,
+            config=image.config,
+            created=image.created,
+            layers=tuple(LayerInfo(digest=layer.digest, size=layer.size) for layer in image.layers),
+            blobs=image.blobs,
+            disk=disk,
+            pulled=pulled,
+        )
+
+
+@attrs.frozen
+class References:
+    """The records in *directory*, by their full references."""
+
+    directory: Path
+
+    def get(self, reference: str) -> Record | None:
+        """The record of a full reference; None if there is none that can be read."""
+        return _read(self._path(reference))
+
+    def all(self) -> Iterator[Record]:
+        """Every record, in the order of their references."""
+        records = (_read(path) for path in self.directory.glob("*.json"))
+        yield from sorted((record for record in records if record), key=lambda record: record.reference)
+
+    def put(self, record: Record) -> None:
+        """Keep *record*, in the place of an older one of the same reference."""
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle, name = tempfile.mkstemp(dir=self.directory, suffix=".partial")
+        try:
+            with os.fdopen(handle, "w") as out:
+                json.dump({"version": _VERSION, **_encode(record)}, out, indent=1)
+                out.flush()
+                os.fsync(out.fileno())
+            Path(name).rename(self._path(record.reference))
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+    def remove(self, reference: str) -> None:
+        """Forget a full reference; fine if it is unknown."""
+        self._path(reference).unlink(missing_ok=True)
+
+    def used(self, reference: str) -> float:
+        """When the reference was used last, in seconds since 1970."""
+        try:
+            return self._path(reference).stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
+
+    def touch(self, reference: str) -> None:
+        """Note that the reference is used now."""
+        with suppress(OSError):  # a home that cannot be written to still boots what it holds
+            os.utime(self._path(reference))
+
+    def sweep(self) -> None:
+        """Remove what is no record: left by a process that was killed, or by another version."""
+        for path in self.directory.glob("*"):
+            if not _read(path):
+                path.unlink(missing_ok=True)
+
+    def _path(self, reference: str) -> Path:
+        return self.directory / f"{sha256(os.fsencode(reference)).hexdigest()}.json"
+
+
+def _encode(record: Record) -> dict[str, object]:
+    plain = {**attrs.asdict(record, recurse=False), "config": attrs.asdict(record.config, recurse=False)}
+    plain["config"]["env"] = dict(record.config.env)
+    plain["layers"] = [attrs.asdict(layer) for layer in record.layers]
+    return plain
+
+
+def _read(path: Path) -> Record | None:
+    try:
+        plain = json.loads(path.read_bytes())
+        return _decode(plain) if plain.pop("version") == _VERSION else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, ImageInvalid):
+        return None  # as good as none: who needs it asks its source again
+
+
+def _decode(plain: dict[str, object]) -> Record:
+    config, layers, blobs = plain.pop("config"), plain.pop("layers"), plain.pop("blobs")
+    if not (isinstance(config, dict) and isinstance(layers, list) and isinstance(blobs, list)):
+        raise TypeError("not a record")
+    entrypoint, command = tuple(config.pop("entrypoint")), tuple(config.pop("command"))
+    return Record(
+        **plain,  # type: ignore[arg-type]  # our own file: a wrong name is a TypeError, and nothing else is at stake
+        config=ImageConfig(**config, entrypoint=entrypoint, command=command),
+        layers=tuple(LayerInfo(**layer) for layer in layers),
+        blobs=tuple(digests.valid(blob) for blob in blobs),
+    )

@@ -1,0 +1,245 @@
+"""Where a registry may lead us, through whom we reach it, and what goes along."""
+
+from __future__ import annotations
+
+import base64
+import json
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from aegis_sdk.errors import RegistryDenied, RegistryFailed
+from aegis_sdk.images.manifest import OCI_MANIFEST
+from aegis_sdk.images.registry import RegistrySource
+from aegis_sdk.images.transport import Patience, proxy_for
+from aegis_sdk.images.trust import Trust, is_link_local, is_loopback
+from tests.sdk.hostile_registry import (
+    Answer,
+    HostileRegistry,
+    cut,
+    make_authority,
+    make_image,
+    ranged,
+    sends,
+    status,
+    tunnel,
+)
+
+IMAGE = make_image(bytes(range(256)) * 200)
+MANIFEST = "/v2/a/b/manifests/latest"
+BLOB = f"/v2/a/b/blobs/{IMAGE.layer}"
+CONFIG = f"/v2/a/b/blobs/{next(iter(IMAGE.blobs))}"
+PATIENCE = Patience(connect=1.0, stall=1.0, tries=2, pause=0.01)
+SECRET = "gr33n"
+
+
+@pytest.fixture
+def registry() -> Iterator[HostileRegistry]:
+    """A registry that offers one image, honestly at first."""
+    with HostileRegistry() as registry:
+        registry.publish(IMAGE)
+        yield registry
+
+
+@pytest.fixture
+def other() -> Iterator[HostileRegistry]:
+    """Another server."""
+    with HostileRegistry() as registry:
+        yield registry
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with an authority's certificate, and one for registry.example made by it."""
+    return make_authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture
+def source(registry: HostileRegistry, tmp_path: Path) -> Callable[..., RegistrySource]:
+    """Makes sources of their own; *hosts* are spoken to in the clear, too."""
+
+    def source(*hosts: str, environ: dict[str, str] | None = None) -> RegistrySource:
+        return RegistrySource(
+            tmp_path / "blobs",
+            environ={"HOME": str(tmp_path), **(environ or {})},
+            plain_http=frozenset({registry.host, *hosts}),
+            patience=PATIENCE,
+        )
+
+    return source
+
+
+@pytest.fixture
+def find(registry: HostileRegistry, source: Callable[..., RegistrySource]) -> Callable[[], None]:
+    """Finds the registry's image and fetches its layer."""
+
+    def find() -> None:
+        source().find(f"{registry.host}/a/b", architecture="amd64").layers[0].fetch(lambda _count: None)
+
+    return find
+
+
+def _log_in(home: Path, *hosts: str) -> None:
+    auth = {"auth": base64.b64encode(f"me:{SECRET}".encode()).decode()}
+    (home / ".docker").mkdir()
+    (home / ".docker/config.json").write_text(json.dumps({"auths": dict.fromkeys(hosts, auth)}))
+
+
+def _redirect(url: str, code: int = 307) -> Answer:
+    return status(code, Location=url)
+
+
+def test_credentials_stay_with_their_registry(registry, other, find, tmp_path):
+    """A redirect to another host is followed without the Authorization header."""
+    _log_in(tmp_path, registry.host)
+    challenge = status(401, WWW_Authenticate='Basic realm="r"')
+    registry.on(MANIFEST, challenge, sends(IMAGE.manifest, Content_Type=OCI_MANIFEST))
+    registry.on(BLOB, _redirect(f"http://{other.host}/data?signed=1"))
+    other.on("/data", cut(IMAGE.content, 1000), ranged(IMAGE.content))
+    find()
+    assert all("authorization" in asked.headers for asked in registry.asked[1:])
+    assert [asked.headers.get("range") for asked in other.asked] == [None, "bytes=1000-"]
+    assert not any("authorization" in asked.headers for asked in other.asked)
+
+
+def test_only_the_registry_may_ask_who_we_are(registry, other, find, tmp_path):
+    """A host that we were redirected to cannot have a password sent to where it likes."""
+    _log_in(tmp_path, registry.host)
+    registry.on(MANIFEST, _redirect(f"http://{other.host}/m"))
+    other.on("/m", status(401, WWW_Authenticate=f'Bearer realm="http://{other.host}/token",service="s"'))
+    with pytest.raises(RegistryDenied):
+        find()
+    assert not other.requests("/token")
+
+
+def test_a_redirect_within_the_registry(registry, find, tmp_path):
+    """On the same origin the Authorization header stays."""
+    _log_in(tmp_path, registry.host)
+    registry.on(MANIFEST, status(401, WWW_Authenticate="Basic"), _redirect("/elsewhere", 301))
+    registry.on("/elsewhere", sends(IMAGE.manifest, Content_Type=OCI_MANIFEST))
+    find()
+    assert "authorization" in registry.requests("/elsewhere")[0].headers
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        (MANIFEST, "more than 5 times"),
+        ("file:///etc/passwd", "neither http nor https"),
+        ("gopher://x/", "neither http nor https"),
+        ("http://169.254.169.254/latest/meta-data/", "into this machine"),
+        ("http://[::ffff:169.254.169.254]/", "into this machine"),
+        ("http://0.0.0.0/", "into this machine"),
+        ("http://0xa9fea9fe/", "into this machine"),
+        ("http://x:port/", "no URL"),
+    ],
+)
+def test_where_redirects_may_not_lead(registry, find, url, words):
+    """Loops, other schemes and addresses of this machine's own network are refused."""
+    registry.on(MANIFEST, _redirect(url))
+    with pytest.raises(RegistryFailed, match=words):
+        find()
+    assert len(registry.asked) <= 6
+
+
+def test_from_https_to_plain_http(other, source, authority):
+    """What is asked for over TLS is not taken without it, wherever it is said to be."""
+    with HostileRegistry(authority) as secured:
+        host = secured.host.replace("127.0.0.1", "localhost")
+        secured.on(MANIFEST, _redirect(f"http://{other.host}/m"))
+        with pytest.raises(RegistryFailed, match="redirects from https to plain http"):
+            source(environ={"SSL_CERT_FILE": f"{authority}/ca.crt"}).find(f"{host}/a/b", architecture="amd64")
+    assert not other.asked
+
+
+def test_a_host_without_tls(registry, other, find):
+    """A host that does not speak TLS where it should is told as that, with what would allow it."""
+    registry.on(MANIFEST, _redirect(f"https://{other.host}/m"))
+    with pytest.raises(RegistryFailed, match="does not speak TLS") as caught:
+        find()
+    assert caught.value.hint.endswith(f"AEGIS_PLAIN_HTTP={other.host}")
+
+
+def test_a_system_without_authorities(monkeypatch):
+    """Where the system knows no authority, those that came with Python's packages are taken."""
+    monkeypatch.setattr(ssl.SSLContext, "load_default_certs", lambda *_arguments: None)
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: SimpleNamespace(capath=None))
+    assert Trust({}).context("registry.example").cert_store_stats()["x509_ca"] > 50
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost.", "a.localhost", "127.0.0.1", "127.9.9.9", "127.1", "::1"])
+def test_what_is_loopback(host):
+    """All the names of this machine's own loopback are known as that."""
+    assert is_loopback(host)
+    assert not is_loopback(f"{host}.example")
+    assert not is_link_local(host)
+
+
+@pytest.mark.parametrize("user", ["", "me:p%40ss@"])
+def test_a_proxy_is_used(other, source, user):
+    """HTTP_PROXY is honoured, with its password; hosts in NO_PROXY are spoken to directly."""
+    other.on("http://registry.example/v2/a/b/manifests/latest", sends(IMAGE.manifest, Content_Type=OCI_MANIFEST))
+    other.on(f"http://registry.example{CONFIG}", sends(next(iter(IMAGE.blobs.values()))))
+    environ = {"HTTP_PROXY": f"http://{user}{other.host}"}
+    source("registry.example", environ=environ).find("registry.example/a/b", architecture="amd64")
+    expected = f"Basic {base64.b64encode(b'me:p@ss').decode()}" if user else None
+    assert [asked.headers.get("proxy-authorization") for asked in other.asked] == [expected] * 2
+
+
+def test_a_proxy_for_https(other, source):
+    """HTTPS goes through the proxy's CONNECT; what the proxy refuses is told as that."""
+    other.on("registry.example:443", status(403))
+    with pytest.raises(RegistryFailed, match=r"the proxy has no way to registry\.example: 403"):
+        source(environ={"https_proxy": other.host}).find("registry.example/a/b", architecture="amd64")
+    assert {asked.method for asked in other.asked} == {"CONNECT"}
+
+
+@pytest.mark.parametrize("address", ["socks5://h:1", "http://u:gr33n@", "http://h:x", "file:///x"])
+def test_a_proxy_that_cannot_be(source, address):
+    """What is no HTTP proxy is refused without showing it."""
+    with pytest.raises(RegistryFailed, match="no address of an HTTP proxy") as caught:
+        source(environ={"https_proxy": address}).find("registry.example/a/b", architecture="amd64")
+    assert SECRET not in str(caught.value)
+
+
+def test_a_tunnel_through_a_proxy(other, source, authority):
+    """TLS goes through the proxy from end to end: it sees the host's name and nothing else."""
+    with HostileRegistry(authority) as secured:
+        secured.publish(IMAGE)
+        other.on("registry.example:443", tunnel(secured.host))
+        environ = {"HTTPS_PROXY": f"http://{other.host}", "SSL_CERT_FILE": f"{authority}/ca.crt"}
+        found = source(environ=environ).find("registry.example/a/b", architecture="amd64")
+        found.layers[0].fetch(lambda _count: None)
+        assert [asked.path for asked in secured.asked] == [MANIFEST, CONFIG, BLOB]
+    assert {(asked.method, asked.path) for asked in other.asked} == {("CONNECT", "registry.example:443")}
+
+
+@pytest.mark.parametrize(
+    ("scheme", "host", "port", "environ", "expected"),
+    [
+        ("https", "r.example", None, {}, ""),
+        ("https", "r.example", None, {"HTTPS_PROXY": "http://p:1"}, "http://p:1"),
+        ("https", "r.example", None, {"https_proxy": "p:1", "HTTPS_PROXY": "q:1"}, "http://p:1"),
+        ("https", "r.example", None, {"HTTP_PROXY": "p:1"}, ""),
+        ("http", "r.example", None, {"HTTP_PROXY": "p:1"}, "http://p:1"),
+        ("http", "r.example", None, {"ALL_PROXY": "p:1"}, "http://p:1"),
+        ("http", "localhost", 5000, {"HTTP_PROXY": "p:1"}, ""),
+        ("http", "127.1.2.3", None, {"HTTP_PROXY": "p:1"}, ""),
+        ("http", "r.example", None, {"HTTP_PROXY": "p:1", "NO_PROXY": "*"}, ""),
+        ("http", "r.example", None, {"HTTP_PROXY": "p:1", "NO_PROXY": "a, Example"}, ""),
+        ("http", "r.example", None, {"HTTP_PROXY": "p:1", "no_proxy": ".example"}, ""),
+        ("http", "r.example", None, {"HTTP_PROXY": "p:1", "NO_PROXY": "*.example"}, ""),
+        ("http", "example", None, {"HTTP_PROXY": "p:1", "NO_PROXY": ".example"}, "http://p:1"),
+        ("http", "rexample", None, {"HTTP_PROXY": "p:1", "NO_PROXY": "example"}, "http://p:1"),
+        ("http", "r.example", 80, {"HTTP_PROXY": "p:1", "NO_PROXY": "r.example:81"}, "http://p:1"),
+        ("http", "r.example", 81, {"HTTP_PROXY": "p:1", "NO_PROXY": "r.example:81"}, ""),
+        ("http", "10.1.2.3", None, {"HTTP_PROXY": "p:1", "NO_PROXY": "10.0.0.0/8"}, ""),
+        ("http", "11.1.2.3", None, {"HTTP_PROXY": "p:1", "NO_PROXY": "10.0.0.0/8"}, "http://p:1"),
+    ],
+)
+def test_which_proxy(scheme, host, port, environ, expected):
+    """Proxies and their exceptions are read as docker reads them; this machine itself needs none."""
+    assert proxy_for(scheme, host, port, environ=environ) == expected

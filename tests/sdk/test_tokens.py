@@ -1,0 +1,273 @@
+"""Who a registry takes us for: challenges, tokens, and who gets to see a password."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aegis_sdk.errors import ImageNotFound, RegistryDenied, RegistryFailed
+from aegis_sdk.images.manifest import OCI_MANIFEST
+from aegis_sdk.images.reference import parse
+from aegis_sdk.images.refusals import Answer, to_image
+from aegis_sdk.images.registry import RegistrySource
+from aegis_sdk.images.tokens import Challenge, Keyring, challenges
+from aegis_sdk.images.transport import Patience
+from tests.sdk.hostile_registry import Conversation, HostileRegistry, make_image, ranged, sends, status
+
+IMAGE = make_image()
+MANIFEST = "/v2/a/b/manifests/latest"
+SECRET = "gr33n"
+PATIENCE = Patience(connect=1.0, stall=1.0, tries=2, pause=0.01)
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        (['Bearer realm="https://a/b",service="s"'], [("bearer", {"realm": "https://a/b", "service": "s"})]),
+        (['BEARER Realm = "x" , SCOPE=y'], [("bearer", {"realm": "x", "scope": "y"})]),
+        (['Basic realm="a, b=c", Bearer realm="d"'], [("basic", {"realm": "a, b=c"}), ("bearer", {"realm": "d"})]),
+        (['Basic realm="a"', "Bearer realm=b"], [("basic", {"realm": "a"}), ("bearer", {"realm": "b"})]),
+        (['Bearer realm="a\\"b\\\\c"'], [("bearer", {"realm": 'a"b\\c'})]),
+        (["Basic"], [("basic", {})]),
+        (["Negotiate, Basic realm=x"], [("negotiate", {}), ("basic", {"realm": "x"})]),
+        (['Bearer realm="a",realm="b"'], [("bearer", {"realm": "a"})]),
+        (['Bearer realm="unfinished'], [("bearer", {})]),
+        (["", ",,,", "="], []),
+        ([], []),
+    ],
+)
+def test_challenges(headers, expected):
+    """Several challenges, in one header or in many, quoted or not, are told apart."""
+    assert list(challenges(headers)) == [Challenge(scheme, parameters) for scheme, parameters in expected]
+
+
+@given(st.text(max_size=200) | st.text('Bearer realm="\\,= ', max_size=200))
+def test_any_header_ends(header):
+    """Whatever the header says, it is read to an end."""
+    assert len(list(challenges([header]))) <= len(header)
+
+
+@pytest.fixture
+def registry() -> Iterator[HostileRegistry]:
+    """A registry that lets in who shows the token ``good``, which its token service gives."""
+    with HostileRegistry() as registry:
+        registry.publish(IMAGE)
+        _guard(registry, "good")
+        registry.on("/token", sends(b'{"token": "good"}'))
+        yield registry
+
+
+@pytest.fixture
+def source(registry: HostileRegistry, tmp_path: Path) -> RegistrySource:
+    """Finds images there, for a user whose files are in *tmp_path*."""
+    return RegistrySource(
+        tmp_path / "blobs",
+        environ={"HOME": str(tmp_path)},
+        plain_http=frozenset({registry.host}),
+        patience=PATIENCE,
+    )
+
+
+@pytest.fixture
+def find(registry: HostileRegistry, source: RegistrySource) -> Callable[[], object]:
+    """Finds the image and fetches its layer."""
+
+    def find() -> None:
+        source.find(f"{registry.host}/a/b", architecture="amd64").layers[0].fetch(lambda _count: None)
+
+    return find
+
+
+@pytest.fixture
+def logged_in(registry: HostileRegistry, find: Callable[[], object], tmp_path: Path) -> Callable[[], object]:
+    """Does the same for a user with a password."""
+    _log_in(tmp_path, registry.host)
+    return find
+
+
+def _challenge(registry: HostileRegistry, **parameters: str) -> str:
+    said = {
+        "realm": f"http://{registry.host}/token",
+        "service": "reg",
+        "scope": "repository:a/b:pull,push",
+        **parameters,
+    }
+    return "Bearer " + ",".join(f'{name}="{value}"' for name, value in said.items())
+
+
+def _guard(registry: HostileRegistry, token: str, **parameters: str) -> None:
+    def guarded(inner: Callable[[Conversation], None]) -> Callable[[Conversation], None]:
+        def answer(talk: Conversation) -> None:
+            if talk.asked.headers.get("authorization") == f"Bearer {token}":
+                inner(talk)
+            else:
+                talk.send(401, WWW_Authenticate=_challenge(registry, **parameters))
+
+        return answer
+
+    registry.on(MANIFEST, guarded(sends(IMAGE.manifest, Content_Type=OCI_MANIFEST)))
+    for digest, data in IMAGE.blobs.items():
+        registry.on(f"/v2/a/b/blobs/{digest}", guarded(ranged(data)))
+
+
+def _log_in(home: Path, host: str, **entry: str) -> None:
+    auth = {"auth": base64.b64encode(f"me:{SECRET}".encode()).decode()}
+    (home / ".docker").mkdir()
+    (home / ".docker/config.json").write_text(json.dumps({"auths": {host: entry or auth}}))
+
+
+def test_an_anonymous_token(registry, find):
+    """A token is asked for once, for reading this repository alone, and then used for all of it."""
+    find()
+    (asked,) = registry.requests("/token")
+    assert parse_qs(urlsplit(asked.path).query) == {"service": ["reg"], "scope": ["repository:a/b:pull"]}
+    assert "authorization" not in asked.headers
+    assert len(registry.requests(MANIFEST)) == 2
+
+
+def test_a_realm_with_a_query_and_quotes(registry, find):
+    """A realm may have a query of its own, and quotes in it."""
+    _guard(registry, "good", realm=f'http://{registry.host}/token?a=\\"1\\"')
+    find()
+    asked = parse_qs(urlsplit(registry.requests("/token")[0].path).query)
+    assert (asked["a"], asked["service"]) == (['"1"'], ["reg"])
+
+
+def test_a_password_goes_to_the_token_service_only(registry, find, tmp_path, caplog):
+    """The password is shown to the token service, the token to the registry, and neither to a log."""
+    caplog.set_level(logging.DEBUG)
+    _log_in(tmp_path, registry.host)
+    find()
+    basic = f"Basic {base64.b64encode(f'me:{SECRET}'.encode()).decode()}"
+    assert registry.requests("/token")[0].headers["authorization"] == basic
+    others = [asked for asked in registry.asked if not asked.path.startswith("/token")]
+    assert {asked.headers.get("authorization") for asked in others} == {None, "Bearer good"}
+    assert SECRET not in caplog.text
+    assert basic.split()[1] not in caplog.text
+
+
+def test_an_identity_token(registry, find, tmp_path):
+    """An identity token is exchanged for a token by POST, as OAuth 2 has it."""
+    registry.on("/token", sends(b'{"access_token": "good"}'))
+    _log_in(tmp_path, registry.host, identitytoken=SECRET)
+    find()
+    (asked,) = registry.requests("/token")
+    assert asked.method == "POST"
+    assert parse_qs(asked.body.decode()) == {
+        "grant_type": ["refresh_token"],
+        "client_id": ["aegis-sdk"],
+        "refresh_token": [SECRET],
+        "service": ["reg"],
+        "scope": ["repository:a/b:pull"],
+    }
+
+
+def test_a_token_that_has_expired(registry, source):
+    """A token that is no longer taken is replaced once, also in the middle of a pull."""
+    found = source.find(f"{registry.host}/a/b", architecture="amd64")
+    _guard(registry, "new")
+    registry.on("/token", sends(b'{"token": "new"}'))
+    found.layers[0].fetch(lambda _count: None)
+    assert len(registry.requests("/token")) == 2
+
+
+def test_tokens_are_shared_by_threads():
+    """Of several threads whose token has expired, one asks for another."""
+    asked = list[tuple[str, object, object]]()
+
+    class Slow:
+        def ask(self, realm: str, parameters: object, credentials: object) -> bytes:
+            asked.append((realm, parameters, credentials))
+            time.sleep(0.1)
+            return b'{"token": "new"}'
+
+    keyring, got = Keyring("q.io", "a/b", lambda: None), list[str]()
+
+    def renew() -> None:
+        got.append(keyring.renew("", ['Bearer realm="https://q.io/token"'], Slow()))
+
+    threads = [threading.Thread(target=renew) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert asked == [("https://q.io/token", {"scope": "repository:a/b:pull"}, None)]
+    assert got == ["Bearer new"] * 4
+
+
+def test_a_token_that_is_never_taken(registry, find):
+    """A registry that refuses its own token is not asked forever."""
+    registry.on("/token", sends(b'{"token": "other"}'))
+    with pytest.raises(RegistryDenied, match="does not let us read a/b") as caught:
+        find()
+    assert caught.value.hint == f"log in with: docker login {registry.host}"
+    assert len(registry.requests(MANIFEST)) == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "words"),
+    [
+        (status(401, b'{"details": "incorrect username or password"}'), RegistryDenied, "incorrect username"),
+        (status(403), RegistryDenied, "gives no token for a/b"),
+        (status(500), RegistryFailed, "token service of .* is out of order"),
+        (sends(b""), RegistryFailed, "without a token"),
+        (sends(b"[]"), RegistryFailed, "without a token"),
+        (sends(b"[" * 100_000), RegistryFailed, "without a token"),
+        (sends(b'{"token": 5}'), RegistryFailed, "without a token"),
+        (sends(b'{"token": "a\\r\\nX-Evil: b"}'), RegistryFailed, "without a token"),
+        (sends(b'{"token": "' + b"x" * (1 << 18) + b'"}'), RegistryFailed, "larger than"),
+    ],
+)
+def test_token_services_that_fail(registry, logged_in, answer, error, words):
+    """A refusal is told in its own words; an answer that is no token, or a huge one, is refused."""
+    registry.on("/token", answer)
+    with pytest.raises(error, match=words) as caught:
+        logged_in()
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("realm", "error", "words"),
+    [
+        ("file:///etc/passwd", RegistryFailed, "neither http nor https"),
+        ("http://169.254.169.254/token", RegistryFailed, "into this machine"),
+        ("http://auth.example/token", RegistryDenied, "in the clear to auth.example"),
+        ("http://x:port/", RegistryFailed, "no URL"),
+        ("/token", RegistryFailed, "neither http nor https"),
+    ],
+)
+def test_where_a_password_may_not_go(registry, logged_in, realm, error, words):
+    """A realm that would carry a password over an open network, or lead into this one, is refused."""
+    _guard(registry, "good", realm=realm)
+    with pytest.raises(error, match=words):
+        logged_in()
+
+
+def test_a_token_service_that_redirects(registry, find, tmp_path):
+    """Where a token service leads, it leads without the password."""
+    _log_in(tmp_path, registry.host)
+    with HostileRegistry() as other:
+        other.on("/t", sends(b'{"token": "good"}'))
+        registry.on("/token", status(307, Location=f"http://{other.host}/t"))
+        find()
+        assert "authorization" not in other.asked[0].headers
+
+
+@pytest.mark.parametrize("code", [401, 403])
+def test_docker_hub_does_not_say_what_there_is(code):
+    """Docker Hub's refusal of what it does not know is told as an unknown or private image."""
+    answer = Answer(status=code, headers={}, body=b'{"errors": [{"code": "DENIED", "message": "access denied"}]}')
+    error = to_image(answer, parse("nosuch/name"), "")
+    assert isinstance(error, ImageNotFound)
+    assert "docker.io/nosuch/name:latest was not found, or is private: access denied" in str(error)
+    assert "docker login" in error.hint
