@@ -48,7 +48,7 @@ class _Lines:
 
     def __call__(self, progress: aegis.Progress) -> None:
         step = (progress.number, progress.step)
-        if progress.done < progress.total or step in self._said:
+        if progress.done != progress.total or step in self._said:
             return
         self._said.add(step)
         self._stream.write(f"{_title(progress)} {_DONE[progress.step]} {words.size(progress.done)}\n")

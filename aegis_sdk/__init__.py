@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from aegis_sdk.hookspecs import hookimpl
     from aegis_sdk.image import Image
     from aegis_sdk.images.base import Entry, FoundImage, ImageSource, Kind, Layer
-    from aegis_sdk.images.tar import TarLayer
+    from aegis_sdk.images.layers.tar import TarLayer
     from aegis_sdk.images.tree import Metadata
     from aegis_sdk.model import (
         Check,
@@ -129,7 +129,7 @@ _HOMES = {
     "hookspecs": ("hookimpl",),
     "image": ("Image",),
     "images.base": ("Entry", "FoundImage", "ImageSource", "Kind", "Layer"),
-    "images.tar": ("TarLayer",),
+    "images.layers.tar": ("TarLayer",),
     "images.tree": ("Metadata",),
     "model": (
         "Check",

@@ -71,7 +71,8 @@ class ImageConfig:
 class Progress:
     """How far one layer of an image is: *step* is ``download`` or ``unpack``; *done* and *total* are bytes.
 
-    *number* counts the image's layers from 1 to *layers*; *layer* is its digest.
+    *total* is None while nobody knows it: what a layer unpacks to is known when it is unpacked. *number* counts the
+    image's layers from 1 to *layers*; *layer* is its digest.
     """
 
     layer: str
@@ -79,7 +80,7 @@ class Progress:
     layers: int
     step: str
     done: int
-    total: int
+    total: int | None
 
 
 @attrs.frozen(kw_only=True)

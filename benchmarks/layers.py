@@ -97,8 +97,8 @@ def theirs(directory: Path, out: Path) -> float:
 
 
 def _unpack(directory: Path, path: Path) -> tuple[float, float]:
-    from aegis_sdk.images import disk
-    from aegis_sdk.images.tar import TarLayer
+    from aegis_sdk.images.layers import disk
+    from aegis_sdk.images.layers.tar import TarLayer
 
     stored = [directory / f"{number}.tar.gz" for number in range(len(_LAYERS))]
     digests = [(directory / f"{number}.digest").read_text() for number in range(len(_LAYERS))]

@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from aegis_sdk.images.busybox import find
+from aegis_sdk.images.local.busybox import find
 
 GUEST = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
 FOREIGN = "arm64" if GUEST == "amd64" else "amd64"

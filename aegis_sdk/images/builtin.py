@@ -13,19 +13,19 @@ def local(scheme: str, config: Config) -> ImageSource:
     """The source of what is on this machine, by one of the SCHEMES."""
     match scheme:
         case "base":
-            from aegis_sdk.images.busybox import BaseImage
+            from aegis_sdk.images.local.busybox import BaseImage
 
             return BaseImage()
         case "oci":
-            from aegis_sdk.images.layout import OciLayout
+            from aegis_sdk.images.local.layout import OciLayout
 
             return OciLayout()
         case "docker-archive":
-            from aegis_sdk.images.archive import DockerArchive
+            from aegis_sdk.images.local.archive import DockerArchive
 
             return DockerArchive(config.images)
         case "dir":
-            from aegis_sdk.images.directory import HostDirectory
+            from aegis_sdk.images.local.directory import HostDirectory
 
             return HostDirectory()
     raise KeyError(scheme)
@@ -33,6 +33,6 @@ def local(scheme: str, config: Config) -> ImageSource:
 
 def registry(config: Config) -> ImageSource:
     """The source of all that is in a registry: it claims whatever reads as a reference."""
-    from aegis_sdk.images.registry import RegistrySource
+    from aegis_sdk.images.registry.source import RegistrySource
 
     return RegistrySource(config.images / "blobs", environ=config.environ, plain_http=config.plain_http)

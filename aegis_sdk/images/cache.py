@@ -5,20 +5,20 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 import attrs
 
 from aegis_sdk.errors import ImageInUse, ImageNotFound, InvalidValue
-from aegis_sdk.images.base import FoundImage
-from aegis_sdk.images.blobs import Blobs
-from aegis_sdk.images.disks import Disk, Disks
+from aegis_sdk.images.base import FoundImage, Layer
+from aegis_sdk.images.disks import Disk, Disks, name_of
 from aegis_sdk.images.references import Record, References
+from aegis_sdk.images.registry.blobs import Blobs
 from aegis_sdk.images.sources import Sources
 from aegis_sdk.model import ImageInfo, Progress, Pruned
 
@@ -151,15 +151,13 @@ class ImageCache:
 
     def _take(self, found: FoundImage, name: str, pull: str, report: Report) -> OpenImage:
         """Have *found* here under the full reference *name*."""
-        from aegis_sdk.images import disk  # what writes disks is not needed to boot from one
-
-        key = disk.key(found.layers)
+        key = name_of(found.layers)
         previous = self._references.get(name)
         with ExitStack() as undo:
             with self._locked(fcntl.LOCK_SH):  # what is being made has no name yet that would keep it
                 if pull == "always":
                     self._disks.verify(key)
-                held = self._disks.make(key, partial(disk.write, layers=found.layers, progress=report))
+                held = self._disks.make(key, partial(_write, layers=found.layers, progress=report))
                 undo.callback(held.close)
                 record = Record.of(found, reference=name, disk=key, pulled=time.time())
                 if previous is None or pull == "always" or attrs.evolve(previous, pulled=record.pulled) != record:
@@ -197,3 +195,9 @@ class ImageCache:
             yield
         finally:
             os.close(handle)
+
+
+def _write(out: BinaryIO, layers: Sequence[Layer], progress: Report) -> None:
+    from aegis_sdk.images.layers import disk  # what writes disks is not needed to boot from one
+
+    disk.write(out, layers, progress)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -20,10 +20,19 @@ import attrs
 
 from aegis_sdk.artifacts import Artifacts
 from aegis_sdk.errors import ImageInUse, ImageInvalid
+from aegis_sdk.images.base import Layer
 
+#: To be raised when the same layers come to be written as other bytes.
+FORMAT = 1
 _DISK = "disk.erofs"
 _ABOUT = "about.json"
 _NAME = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+def name_of(layers: Sequence[Layer]) -> str:
+    """The name of the disk that *layers* make: 64 hex digits, the same for the same layers."""
+    said = "\n".join([f"aegis disk {FORMAT}", *(layer.digest for layer in layers)])
+    return hashlib.sha256(said.encode()).hexdigest()
 
 
 @attrs.frozen
@@ -62,7 +71,7 @@ class Disk:
 
 @attrs.frozen
 class Disks:
-    """The disks in *directory*, by the names that ``disk.key`` gives their layers."""
+    """The disks in *directory*, by the names that ``name_of`` gives their layers."""
 
     directory: Path
 

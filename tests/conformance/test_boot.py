@@ -55,7 +55,7 @@ def test_a_kernel_that_does_not_boot(monkeypatch, tmp_path):
 
 def test_no_busybox(monkeypatch, fresh):
     """Without a static busybox, the base image says so and what installs it."""
-    monkeypatch.setattr("aegis_sdk.images.busybox.is_static", lambda _: False)
+    monkeypatch.setattr("aegis_sdk.images.local.busybox.is_static", lambda _: False)
     with pytest.raises(aegis.Unavailable, match="static busybox") as caught:
         aegis.Sandbox(engine=LocalEngine(fresh))
     assert "busybox-static" in caught.value.hint

@@ -15,11 +15,11 @@ import aegis_sdk as aegis
 from aegis_sdk.config import Config
 from aegis_sdk.engine.local import LocalEngine
 from aegis_sdk.images.base import FoundImage
-from aegis_sdk.images.busybox import BusyboxLayer, find
 from aegis_sdk.images.cache import OpenImage
 from aegis_sdk.images.disks import Disk
 from aegis_sdk.images.erofs import ErofsWriter
-from aegis_sdk.images.merge import Merge
+from aegis_sdk.images.layers.merge import Merge
+from aegis_sdk.images.local.busybox import BusyboxLayer, find
 from aegis_sdk.images.references import Record
 from aegis_sdk.images.tree import Directory, Special, Symlink
 from tests.sdk.erofs_trees import Blob, kind_and_permissions, link_count, paths, store, trees

@@ -3,8 +3,8 @@
 import hashlib
 import io
 
-from aegis_sdk.images import disk
-from aegis_sdk.images.tar import TarLayer
+from aegis_sdk.images.layers import disk
+from aegis_sdk.images.layers.tar import TarLayer
 
 BLOCK = 512
 END = bytes(2 * BLOCK)

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aegis_sdk.errors import AegisError, ArchitectureNotFound, ImageFailed, ImageInvalid, ImageNotFound
-from aegis_sdk.images import archive
-from aegis_sdk.images.archive import DockerArchive
+from aegis_sdk.images.local import archive
+from aegis_sdk.images.local.archive import DockerArchive
 from tests.sdk.image_blobs import Shelf, digest, tagged, tar, unprivileged
 
 LAYERS = (tar(a=b"1"), tar(b=b"2" * 100_000))

@@ -5,9 +5,9 @@ import os
 import pytest
 
 from aegis_sdk.errors import ArchitectureNotFound, ImageFailed
-from aegis_sdk.images import busybox
 from aegis_sdk.images.base import Kind
-from aegis_sdk.images.busybox import BaseImage
+from aegis_sdk.images.local import busybox
+from aegis_sdk.images.local.busybox import BaseImage
 
 OWN = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
 

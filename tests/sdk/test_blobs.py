@@ -18,9 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aegis_sdk.errors import ImageFailed, ImageInvalid
-from aegis_sdk.images import blobs as blobs_module
 from aegis_sdk.images import digests
-from aegis_sdk.images.blobs import Blobs, Pieces
+from aegis_sdk.images.registry import blobs as blobs_module
+from aegis_sdk.images.registry.blobs import Blobs, Pieces
 
 DATA = bytes(range(256)) * 40
 DIGEST = digests.of(DATA)
@@ -327,7 +327,7 @@ def test_a_killed_process_is_no_obstacle(blobs):
     script = f"""
 import sys, time
 from pathlib import Path
-from aegis_sdk.images.blobs import Blobs
+from aegis_sdk.images.registry.blobs import Blobs
 def pieces(start):
     yield 0, bytes(range(256)) * 8
     print("begun", flush=True)

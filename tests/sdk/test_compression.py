@@ -13,10 +13,10 @@ import attrs
 import pytest
 
 from aegis_sdk.errors import ImageInvalid
-from aegis_sdk.images import tar
 from aegis_sdk.images.base import Kind
-from aegis_sdk.images.compression import PIECE
-from aegis_sdk.images.tar import TarLayer
+from aegis_sdk.images.layers import tar
+from aegis_sdk.images.layers.compression import PIECE
+from aegis_sdk.images.layers.tar import TarLayer
 from tests.sdk.tars import END, layer, member, read
 
 if sys.version_info >= (3, 14):
@@ -65,7 +65,7 @@ def test_size_of_reads_does_not_matter(compress):
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, zstd.compress, bytes], ids=["gzip", "zstd", "plain"])
-@pytest.mark.parametrize("part", [0.2, 0.9])
+@pytest.mark.parametrize("part", [0.2, 0.8])
 def test_truncated_layer_is_refused(compress, part):
     """A layer that ends in the middle is broken, wherever that is."""
     data = member(b"file", data=os.urandom(5000)) + END[:512]

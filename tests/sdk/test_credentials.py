@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aegis_sdk.errors import RegistryDenied
-from aegis_sdk.images.credentials import Credentials, find
+from aegis_sdk.images.registry.credentials import Credentials, find
 
 SECRET = "gr33n:w0rd é"
 
@@ -137,7 +137,7 @@ def test_a_helper_that_fails(environ, script, words):
 
 def test_a_helper_that_hangs(environ, monkeypatch):
     """A helper that does not answer is ended."""
-    monkeypatch.setattr("aegis_sdk.images.credentials._HELPER_SECONDS", 0.3)
+    monkeypatch.setattr("aegis_sdk.images.registry.credentials._HELPER_SECONDS", 0.3)
     _helper(environ, "slow", "exec sleep 60")
     _write(environ["HOME"], {"credsStore": "slow"})
     with pytest.raises(RegistryDenied, match="did not answer"):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from aegis_sdk.errors import ImageFailed, ImageNotFound, InvalidValue
 from aegis_sdk.images.base import Kind
-from aegis_sdk.images.directory import DirectoryLayer, HostDirectory
+from aegis_sdk.images.local.directory import DirectoryLayer, HostDirectory
 from tests.sdk.image_blobs import unprivileged
 
 SOURCE = HostDirectory()

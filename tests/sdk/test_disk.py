@@ -14,8 +14,9 @@ import attrs
 import pytest
 
 from aegis_sdk.errors import ImageFailed, ImageInvalid
-from aegis_sdk.images import disk
-from aegis_sdk.images.tar import TarLayer
+from aegis_sdk.images.disks import name_of
+from aegis_sdk.images.layers import disk
+from aegis_sdk.images.layers.tar import TarLayer
 from tests.sdk.erofs_reader import Reader
 from tests.sdk.erofs_trees import fsck
 from tests.sdk.tars import END, folder, hardlink, layer, member, padded, pax, silent, symlink, written
@@ -60,13 +61,13 @@ def test_same_layers_same_bytes():
     assert len(disks) == 1
 
 
-def test_key():
+def test_name():
     """A disk's name is 64 hex digits made of its layers and their order."""
     one, two = layer(member(b"a")), layer(member(b"b"))
-    keys = [disk.key(layers) for layers in ([], [one], [one, two], [two, one])]
+    keys = [name_of(layers) for layers in ([], [one], [one, two], [two, one])]
     assert len(set(keys)) == 4
     assert all(len(key) == 64 and int(key, 16) for key in keys)
-    assert disk.key([layer(member(b"a"), compress=gzip.compress)]) == keys[1]
+    assert name_of([layer(member(b"a"), compress=gzip.compress)]) == keys[1]
 
 
 def test_deep_tree(image):
@@ -175,7 +176,7 @@ def space(monkeypatch, *free):
 
 def test_too_little_space_is_seen_before(tmp_path, monkeypatch):
     """An image that cannot fit is refused before anything is fetched."""
-    big = attrs.evolve(layer(member(b"a")), size=5 << 30, fetch_=lambda _report: pytest.fail("it was fetched"))
+    big = attrs.evolve(layer(member(b"a")), size=5 << 30, fetch=lambda _report: pytest.fail("it was fetched"))
     space(monkeypatch, 5 << 30)
     words = r"too little space .* 5120 MiB are free, and 5184 MiB are needed"
     with (tmp_path / "disk").open("w+b") as out, pytest.raises(ImageFailed, match=words) as caught:

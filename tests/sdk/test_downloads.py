@@ -9,7 +9,7 @@ import pytest
 
 from aegis_sdk.errors import ImageInvalid, RegistryFailed
 from aegis_sdk.images.base import Entry, Kind
-from aegis_sdk.images.tar import TarLayer
+from aegis_sdk.images.layers.tar import TarLayer
 from aegis_sdk.model import Progress
 from tests.sdk.tars import hardlink, layer, member, written
 
@@ -158,7 +158,7 @@ def test_progress():
             assert {(p.layer, p.layers) for p in told} == {(one.digest, 5)}
             assert [p.done for p in told] == sorted(p.done for p in told)
             assert (told[0].done, told[-1].done, told[-1].total) == (0, size, size)
-            assert all(p.done <= p.total for p in told)
+            assert {p.total for p in told[:-1]} <= {one.size if step == "download" else None}
 
 
 def test_progress_is_seldom():

@@ -13,9 +13,9 @@ import pytest
 
 from aegis_sdk.errors import RegistryDenied, RegistryFailed
 from aegis_sdk.images.manifest import OCI_MANIFEST
-from aegis_sdk.images.registry import RegistrySource
-from aegis_sdk.images.transport import Patience, proxy_for
-from aegis_sdk.images.trust import Trust, is_link_local, is_loopback
+from aegis_sdk.images.registry.source import RegistrySource
+from aegis_sdk.images.registry.transport import Patience, proxy_for
+from aegis_sdk.images.registry.trust import Trust, is_link_local, is_loopback
 from tests.sdk.hostile_registry import (
     Answer,
     HostileRegistry,

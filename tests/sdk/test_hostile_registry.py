@@ -15,8 +15,8 @@ from aegis_sdk.errors import ImageInvalid, ImageNotFound, InvalidValue, Registry
 from aegis_sdk.images import digests
 from aegis_sdk.images.base import FoundImage
 from aegis_sdk.images.manifest import LIMIT, OCI_MANIFEST
-from aegis_sdk.images.registry import RegistrySource
-from aegis_sdk.images.transport import Patience
+from aegis_sdk.images.registry.source import RegistrySource
+from aegis_sdk.images.registry.transport import Patience
 from tests.sdk.hostile_registry import Conversation, HostileRegistry, cut, make_image, ranged, sends, status
 
 IMAGE = make_image(bytes(range(256)) * 200)
@@ -352,7 +352,7 @@ def test_two_processes_fetch_once(registry, find, source, tmp_path):
     registry.on(BLOB, slow)
     script = f"""
 from pathlib import Path
-from aegis_sdk.images.registry import RegistrySource
+from aegis_sdk.images.registry.source import RegistrySource
 source = RegistrySource(Path({str(tmp_path / "blobs")!r}), environ={{}}, plain_http=frozenset({{{registry.host!r}}}))
 source.find({registry.host + "/a/b"!r}, architecture="amd64").layers[0].fetch(lambda count: None)
 """

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from aegis_sdk.errors import ArchitectureNotFound, ImageFailed, ImageInvalid, ImageNotFound, InvalidValue
-from aegis_sdk.images.layout import OciLayout
+from aegis_sdk.images.local.layout import OciLayout
 from tests.sdk.image_blobs import EMPTY, INDEX, MANIFEST, Shelf, digest, index, tagged, tar, unprivileged
 
 SOURCE = OciLayout()

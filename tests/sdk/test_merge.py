@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 
 from aegis_sdk.errors import ImageInvalid
-from aegis_sdk.images import merge as merging
-from aegis_sdk.images import paths as looking_up
 from aegis_sdk.images.base import Entry, Kind
 from aegis_sdk.images.erofs import BLOCK, ErofsWriter
-from aegis_sdk.images.merge import Merge
+from aegis_sdk.images.layers import merge as merging
+from aegis_sdk.images.layers import paths as looking_up
+from aegis_sdk.images.layers.merge import Merge
 from aegis_sdk.images.tree import Directory, File, Metadata, Node, Special, Symlink
 from tests.sdk.layer_model import IMPLICIT, Inode, Model, Path, Refused, stacks
 

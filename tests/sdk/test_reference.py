@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aegis_sdk.errors import InvalidValue
-from aegis_sdk.images.reference import Reference, parse
+from aegis_sdk.images.registry.reference import Reference, parse
 
 DIGEST = f"sha256:{'0a' * 32}"
 

@@ -24,8 +24,8 @@ from aegis_sdk.errors import (
 )
 from aegis_sdk.images import digests
 from aegis_sdk.images.manifest import OCI_INDEX, OCI_MANIFEST
-from aegis_sdk.images.registry import RegistrySource
-from aegis_sdk.images.transport import Patience
+from aegis_sdk.images.registry.source import RegistrySource
+from aegis_sdk.images.registry.transport import Patience
 from tests.conftest import until
 from tests.sdk.hostile_registry import Image, make_authority, make_image
 

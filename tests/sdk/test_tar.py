@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from aegis_sdk.errors import ImageFailed, ImageInvalid
 from aegis_sdk.images.base import Kind
-from aegis_sdk.images.tar import BOMB_RATIO, BOMB_SIZE, TarLayer
-from aegis_sdk.images.tar_headers import EXTENSION_MAX
+from aegis_sdk.images.layers.tar import BOMB_RATIO, BOMB_SIZE, TarLayer
+from aegis_sdk.images.layers.tar_headers import EXTENSION_MAX
 from tests.sdk.tars import END, GNU, folder, hardlink, layer, member, number, padded, pax, read, record, symlink
 
 
@@ -42,11 +42,19 @@ def test_bad_digest_is_refused():
         read(layer(member(b"file"), digest="sha256:../../x"))
 
 
+def test_a_last_entry_without_its_padding():
+    """A tar may end right after the last file's bytes, as umoci writes it; not before."""
+    whole = member(b"file", data=b"x" * 700)
+    assert read(layer(whole[:-324], end=b""))[0][1] == b"x" * 700
+    with pytest.raises(ImageInvalid, match="in the middle of an entry"):
+        read(layer(whole[:-325], end=b""))
+
+
 def test_fetch_tells_its_size():
     """A layer that is here says so; one that is not is fetched first."""
     said: list[int] = []
     layer(member(b"a"), end=b"").fetch(said.append)
-    attrs.evolve(layer(member(b"a"), end=b""), fetch_=lambda report: report(7)).fetch(said.append)
+    attrs.evolve(layer(member(b"a"), end=b""), fetch=lambda report: report(7)).fetch(said.append)
     assert said == [512, 7, 512]
 
 

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from aegis_sdk.errors import ImageNotFound, RegistryDenied, RegistryFailed
 from aegis_sdk.images.manifest import OCI_MANIFEST
-from aegis_sdk.images.reference import parse
-from aegis_sdk.images.refusals import Answer, to_image
-from aegis_sdk.images.registry import RegistrySource
-from aegis_sdk.images.tokens import Challenge, Keyring, challenges
-from aegis_sdk.images.transport import Patience
+from aegis_sdk.images.registry.reference import parse
+from aegis_sdk.images.registry.refusals import Answer, to_image
+from aegis_sdk.images.registry.source import RegistrySource
+from aegis_sdk.images.registry.tokens import Challenge, Keyring, challenges
+from aegis_sdk.images.registry.transport import Patience
 from tests.sdk.hostile_registry import Conversation, HostileRegistry, make_image, ranged, sends, status
 
 IMAGE = make_image()

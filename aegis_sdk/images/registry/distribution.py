@@ -10,14 +10,15 @@ import attrs
 import httpx
 
 from aegis_sdk.errors import ImageInvalid, RegistryFailed
-from aegis_sdk.images import credentials, digests
-from aegis_sdk.images.exchange import Exchange
+from aegis_sdk.images import digests
 from aegis_sdk.images.manifest import CONFIG_LIMIT, LIMIT, MANIFEST_MEDIA_TYPES, Content, Descriptor
-from aegis_sdk.images.reference import DOCKER_HUB, Reference
-from aegis_sdk.images.refusals import Again
-from aegis_sdk.images.tokens import Keyring
-from aegis_sdk.images.transport import Patience, Transport, speaks_tls
-from aegis_sdk.images.trust import Trust, is_loopback
+from aegis_sdk.images.registry import credentials
+from aegis_sdk.images.registry.exchange import Exchange
+from aegis_sdk.images.registry.reference import DOCKER_HUB, Reference
+from aegis_sdk.images.registry.refusals import Again
+from aegis_sdk.images.registry.tokens import Keyring
+from aegis_sdk.images.registry.transport import Patience, Transport, speaks_tls
+from aegis_sdk.images.registry.trust import Trust, is_loopback
 
 _HUB_HOST = "registry-1.docker.io"
 _ACCEPT = {"Accept": ", ".join(MANIFEST_MEDIA_TYPES)}

@@ -34,7 +34,7 @@ class Meter:
         now = time.monotonic()
         if now - self._last >= _PAUSE:
             self._last = now
-            self._tell(attrs.evolve(self._state, done=done, total=max(done, self._state.total)))
+            self._tell(attrs.evolve(self._state, done=done))
 
     def end(self, done: int) -> None:
         self._tell(attrs.evolve(self._state, done=done, total=done))
@@ -80,7 +80,7 @@ class Downloads:
     def meter(self, number: int, step: str) -> Meter:
         """To say how far that step of the layer is."""
         layer, layers = self._layers[number - 1], len(self._layers)
-        total = layer.size
+        total = layer.size if step == "download" else None
         state = Progress(layer=layer.digest, number=number, layers=layers, step=step, done=0, total=total)
         return Meter(self._tell, state)
 

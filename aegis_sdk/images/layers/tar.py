@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, BinaryIO
 import attrs
 
 from aegis_sdk.errors import ImageFailed, ImageInvalid
-from aegis_sdk.images import digests, tar_headers
+from aegis_sdk.images import digests
 from aegis_sdk.images.base import Entry, Kind
-from aegis_sdk.images.compression import PIECE, decompressed
-from aegis_sdk.images.tar_headers import BLOCK, EXTENSION_MAX, ZEROS, Block, Records
+from aegis_sdk.images.layers import tar_headers
+from aegis_sdk.images.layers.compression import PIECE, decompressed
+from aegis_sdk.images.layers.tar_headers import BLOCK, EXTENSION_MAX, ZEROS, Block, Records
 from aegis_sdk.images.tree import Metadata
 
 if TYPE_CHECKING:
@@ -52,17 +53,17 @@ class TarLayer:
     """A layer made of a tar, plain or compressed with gzip or zstd: its first bytes tell, whatever its name says.
 
     *digest* is the OCI DiffID, of the tar itself, and *size* that of the bytes, compressed or not, that *open* gives a
-    fresh stream of. *fetch_* has them here first, if they are not.
+    fresh stream of. *fetch* has them here first, if they are not.
     """
 
     digest: str
     size: int
     open: Callable[[], BinaryIO]
-    fetch_: Callable[[Report], None] = _is_here
+    _fetch: Callable[[Report], None] = _is_here
 
     def fetch(self, report: Report) -> None:
         """Have the bytes here."""
-        self.fetch_(report)
+        self._fetch(report)
         report(self.size)
 
     def entries(self) -> Iterator[Entry]:
@@ -97,6 +98,7 @@ class _Tape:
         self._seen = 0
         self._given = 0
         self.left = 0
+        self._padding = 0
 
     def _read(self, size: int) -> bytes:
         try:
@@ -139,6 +141,11 @@ class _Tape:
             raise _cut()
         return data[:size]
 
+    def begin(self, size: int) -> None:
+        """Begin an entry of *size* bytes."""
+        self.left = _padded(size)
+        self._padding = self.left - size
+
     def flow(self, size: int) -> Iterator[bytes]:
         """The next *size* bytes of the current entry, as they come."""
         while size:
@@ -151,9 +158,10 @@ class _Tape:
             yield data
 
     def skip(self) -> None:
-        """Go to the end of the current entry."""
-        for _ in self.flow(self.left):
+        """Go to the end of the current entry, the last of which may lack what fills its block: umoci writes it so."""
+        for _ in self.flow(max(0, self.left - self._padding)):
             pass
+        self.left -= len(self.take(self.left))
 
     def drain(self) -> None:
         """Go to the end."""
@@ -288,7 +296,7 @@ def _content(tape: _Tape, header: _Header) -> tuple[int, Iterable[bytes]]:
     pax, block = header.pax, header.block
     packed = tar_headers.parse(pax[b"size"], "size") if pax.get(b"size") else block.size
     pairs = _old_map(tape, block) if block.type == b"S" else tar_headers.pax_sparse_map(pax, header.records)
-    tape.left = _padded(tar_headers.whole(packed, "size"))
+    tape.begin(tar_headers.whole(packed, "size"))
     if pairs is None and pax.get(b"GNU.sparse.major") == b"1":
         before = tape.left
         pairs = _leading_map(tape)

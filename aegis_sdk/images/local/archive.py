@@ -19,13 +19,13 @@ import attrs
 from aegis_sdk.errors import ImageFailed, ImageInvalid, ImageNotFound
 from aegis_sdk.images import digests
 from aegis_sdk.images.base import FoundImage
-from aegis_sdk.images.compression import PIECE, decompressed
 from aegis_sdk.images.documents import parse_list
-from aegis_sdk.images.local import listed, place, reading
+from aegis_sdk.images.layers.compression import PIECE, decompressed
+from aegis_sdk.images.layers.tar import BOMB_RATIO, BOMB_SIZE, TarLayer
+from aegis_sdk.images.layers.tar_headers import BLOCK, EXTENSION_MAX, ZEROS, Block, records, text, whole
+from aegis_sdk.images.layers.tar_headers import parse as number
+from aegis_sdk.images.local.place import listed, place, reading
 from aegis_sdk.images.manifest import CONFIG_LIMIT, LAYERS_MAX, LIMIT, Configuration, configuration, not_found
-from aegis_sdk.images.tar import BOMB_RATIO, BOMB_SIZE, TarLayer
-from aegis_sdk.images.tar_headers import BLOCK, EXTENSION_MAX, ZEROS, Block, records, text, whole
-from aegis_sdk.images.tar_headers import parse as number
 from aegis_sdk.model import Check
 
 _HEADERS_MAX = 1 << 15

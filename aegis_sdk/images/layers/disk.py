@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
@@ -13,24 +12,16 @@ import attrs
 
 from aegis_sdk.errors import ImageFailed, ImageInvalid
 from aegis_sdk.images.base import Entry, Kind, Layer
-from aegis_sdk.images.downloads import Downloads, Meter
 from aegis_sdk.images.erofs import ErofsWriter
-from aegis_sdk.images.merge import Merge
+from aegis_sdk.images.layers.downloads import Downloads, Meter
+from aegis_sdk.images.layers.merge import Merge
 from aegis_sdk.model import Progress
 
-#: To be raised when the same layers come to be written as other bytes.
-FORMAT = 1
 #: What is left free for everybody else.
 RESERVE = 64 << 20
 #: How much is written between two looks at the free space.
 _STRIDE = 64 << 20
 _HINT = "free some space, for instance with `aegis image prune`, or set AEGIS_HOME to a directory on a larger disk"
-
-
-def key(layers: Sequence[Layer]) -> str:
-    """A name for the disk that *layers* make: 64 hex digits, the same for the same layers."""
-    said = "\n".join([f"aegis disk {FORMAT}", *(layer.digest for layer in layers)])
-    return hashlib.sha256(said.encode()).hexdigest()
 
 
 def write(out: BinaryIO, layers: Sequence[Layer], progress: Callable[[Progress], None]) -> None:

@@ -17,7 +17,7 @@ import attrs
 
 from aegis_sdk.errors import ImageFailed, ImageNotFound
 from aegis_sdk.images.base import Entry, FoundImage, Kind
-from aegis_sdk.images.local import open_below, opened, place
+from aegis_sdk.images.local.place import open_below, opened, place
 from aegis_sdk.images.tree import Metadata
 from aegis_sdk.model import Check, ImageConfig, printable
 

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import attrs
 
 from aegis_sdk.images.base import FoundImage
-from aegis_sdk.images.reference import parse
+from aegis_sdk.images.registry.reference import parse
 from aegis_sdk.model import Check
 
 # The rest is imported late: a guest whose image is here already starts without it.
 if TYPE_CHECKING:
-    from aegis_sdk.images.blobs import Blobs
-    from aegis_sdk.images.distribution import Repository
+    from aegis_sdk.images.layers.tar import TarLayer
     from aegis_sdk.images.manifest import Descriptor
-    from aegis_sdk.images.tar import TarLayer
-    from aegis_sdk.images.transport import Patience
+    from aegis_sdk.images.registry.blobs import Blobs
+    from aegis_sdk.images.registry.distribution import Repository
+    from aegis_sdk.images.registry.transport import Patience
 
 _OTHERS = ("oci:", "docker-archive:", "dir:")
 
@@ -67,14 +67,14 @@ class RegistrySource:
         )
 
     def check(self) -> tuple[Check, ...]:
-        from aegis_sdk.images.credentials import files
+        from aegis_sdk.images.registry.credentials import files
 
         present = [str(path) for path in files(self.environ) if path.is_file()]
         return (Check(name="registries", ok=True, seen=f"credentials: {', '.join(present) or 'none'}", required=False),)
 
     def _repository(self, reference: str) -> Repository:
-        from aegis_sdk.images.distribution import repository
-        from aegis_sdk.images.transport import Patience
+        from aegis_sdk.images.registry.distribution import repository
+        from aegis_sdk.images.registry.transport import Patience
 
         return repository(
             parse(reference),
@@ -84,15 +84,15 @@ class RegistrySource:
         )
 
     def _layer(self, repository: Repository, descriptor: Descriptor, diff_id: str) -> TarLayer:
-        from aegis_sdk.images.blobs import Blobs
-        from aegis_sdk.images.tar import TarLayer
+        from aegis_sdk.images.layers.tar import TarLayer
+        from aegis_sdk.images.registry.blobs import Blobs
 
         blobs, digest, size = Blobs(self.blobs), descriptor.digest, descriptor.size
         return TarLayer(
             digest=diff_id,
             size=size,
             open=partial(blobs.open, digest),
-            fetch_=lambda report: _fetch(blobs, repository, digest, size, report),
+            fetch=lambda report: _fetch(blobs, repository, digest, size, report),
         )
 
 

@@ -14,7 +14,7 @@ from typing import Protocol
 import attrs
 
 from aegis_sdk.errors import RegistryDenied, RegistryFailed
-from aegis_sdk.images.credentials import Credentials
+from aegis_sdk.images.registry.credentials import Credentials
 
 _NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PARAMETER = re.compile(rf'\s*({_NAME})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))\s*(?:,|$)', re.DOTALL)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import attrs
 
 from aegis_sdk.errors import RegistryDenied
-from aegis_sdk.images.reference import DOCKER_HUB
+from aegis_sdk.images.registry.reference import DOCKER_HUB
 
 if TYPE_CHECKING:
     import subprocess

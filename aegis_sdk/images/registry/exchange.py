@@ -12,13 +12,13 @@ import attrs
 import httpx
 
 from aegis_sdk.errors import ImageInvalid, RegistryFailed
-from aegis_sdk.images import refusals
-from aegis_sdk.images.credentials import Credentials
-from aegis_sdk.images.reference import Reference
-from aegis_sdk.images.refusals import Again, Answer
-from aegis_sdk.images.tokens import Keyring, denied
-from aegis_sdk.images.transport import FAILURES, Patience
-from aegis_sdk.images.trust import is_link_local, is_loopback
+from aegis_sdk.images.registry import refusals
+from aegis_sdk.images.registry.credentials import Credentials
+from aegis_sdk.images.registry.reference import Reference
+from aegis_sdk.images.registry.refusals import Again, Answer
+from aegis_sdk.images.registry.tokens import Keyring, denied
+from aegis_sdk.images.registry.transport import FAILURES, Patience
+from aegis_sdk.images.registry.trust import is_link_local, is_loopback
 
 USER_AGENT = "aegis-sdk"
 # What a digest names is what is stored, not what some server on the way has made of it.

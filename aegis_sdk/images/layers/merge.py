@@ -10,7 +10,7 @@ import attrs
 from aegis_sdk.errors import ImageInvalid
 from aegis_sdk.images.base import Entry, Kind
 from aegis_sdk.images.erofs import TARGET_MAX, XATTR_ACLS, XATTR_PREFIXES
-from aegis_sdk.images.paths import Names, Paths, names_of, shown
+from aegis_sdk.images.layers.paths import Names, Paths, names_of, shown
 from aegis_sdk.images.tree import Directory, Extent, File, Metadata, Node, Special, Symlink
 
 #: The largest images that people publish (CUDA with frameworks) have some 300,000 entries.

@@ -16,7 +16,7 @@ import httpcore
 import httpx
 
 from aegis_sdk.errors import RegistryFailed
-from aegis_sdk.images.trust import Trust, is_loopback
+from aegis_sdk.images.registry.trust import Trust, is_loopback
 
 #: What a request may raise; all of it comes from the network or from who is at its other end.
 FAILURES = (

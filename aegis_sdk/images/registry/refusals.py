@@ -13,8 +13,8 @@ import attrs
 import httpcore
 
 from aegis_sdk.errors import AegisError, ImageNotFound, RegistryFailed
-from aegis_sdk.images.reference import DOCKER_HUB, Reference
-from aegis_sdk.images.tokens import denied
+from aegis_sdk.images.registry.reference import DOCKER_HUB, Reference
+from aegis_sdk.images.registry.tokens import denied
 from aegis_sdk.model import printable
 
 _SAID_MAX = 300
@@ -66,25 +66,32 @@ def to_token(answer: Answer, reference: Reference) -> Exception:
 def of_network(error: Exception, host: str) -> Exception:
     """The error, or the Again, of a request to *host* that the network has failed."""
     for cause in _causes(error):
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return RegistryFailed(
-                f"the certificate of {host} is not trusted: {cause.verify_message}",
-                hint=f"put the certificate of its authority into /etc/docker/certs.d/{host}/ca.crt or "
-                f"~/.config/containers/certs.d/{host}/ca.crt, or name it in SSL_CERT_FILE",
-            )
-        if isinstance(cause, ssl.SSLError) and cause.reason in _NO_TLS:
-            return RegistryFailed(
-                f"{host} does not speak TLS", hint=f"to use it all the same, in the clear: AEGIS_PLAIN_HTTP={host}"
-            )
-        if (isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME) or isinstance(cause, UnicodeError):
-            return RegistryFailed(f"there is no host {host}", hint="check the name, and this machine's network")
-        if isinstance(cause, ConnectionRefusedError):  # to try again would keep who has mistyped a port waiting
-            return RegistryFailed(f"nothing answers at {host}", hint="check the name and the port; is it running?")
+        if told := _of_cause(cause, host):
+            return told
     if isinstance(error, httpcore.ProxyError):
         return Again(RegistryFailed(f"the proxy has no way to {host}: {_short(str(error))}", hint="see HTTPS_PROXY"))
     if isinstance(error, httpcore.TimeoutException):
         return Again(RegistryFailed(f"{host} has stalled: {_short(str(error)) or 'no answer in time'}"))
     return Again(RegistryFailed(f"the connection to {host} failed: {_short(str(error))}"))
+
+
+def _of_cause(cause: BaseException, host: str) -> Exception | None:
+    """The error, if it is no use to try again."""
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return RegistryFailed(
+            f"the certificate of {host} is not trusted: {cause.verify_message}",
+            hint=f"put the certificate of its authority into /etc/docker/certs.d/{host}/ca.crt or "
+            f"~/.config/containers/certs.d/{host}/ca.crt, or name it in SSL_CERT_FILE",
+        )
+    if isinstance(cause, ssl.SSLError) and cause.reason in _NO_TLS:
+        return RegistryFailed(
+            f"{host} does not speak TLS", hint=f"to use it all the same, in the clear: AEGIS_PLAIN_HTTP={host}"
+        )
+    if (isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME) or isinstance(cause, UnicodeError):
+        return RegistryFailed(f"there is no host {host}", hint="check the name, and this machine's network")
+    if isinstance(cause, ConnectionRefusedError):  # to try again would keep who has mistyped a port waiting
+        return RegistryFailed(f"nothing answers at {host}", hint="check the name and the port; is it running?")
+    return None
 
 
 def _denied(reference: Reference, said: str) -> AegisError:

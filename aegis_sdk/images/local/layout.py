@@ -17,9 +17,9 @@ from aegis_sdk.errors import ImageFailed, ImageInvalid, ImageNotFound
 from aegis_sdk.images import digests
 from aegis_sdk.images.base import FoundImage
 from aegis_sdk.images.documents import Document, parse
-from aegis_sdk.images.local import Place, listed, open_below, opened, place, reading
+from aegis_sdk.images.layers.tar import TarLayer
+from aegis_sdk.images.local.place import Place, listed, open_below, opened, place, reading
 from aegis_sdk.images.manifest import LIMIT, Content, Descriptor, Found, choose, describe, find
-from aegis_sdk.images.tar import TarLayer
 from aegis_sdk.model import Check
 
 _TAG = "org.opencontainers.image.ref.name"
@@ -114,7 +114,7 @@ class _Layout:
             digest=diff_id,
             size=layer.size,
             open=partial(self._open, *_parts(layer.digest)),
-            fetch_=partial(self._verify, layer),
+            fetch=partial(self._verify, layer),
         )
 
     def _verify(self, layer: Descriptor, report: Callable[[int], None]) -> None:
