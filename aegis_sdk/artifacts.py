@@ -23,6 +23,14 @@ def edition(source: Path) -> str:
     return f"{about.st_dev:x}-{about.st_ino:x}-{about.st_size:x}-{about.st_mtime_ns:x}"
 
 
+def private(directory: Path) -> Path:
+    """*directory*, made with its parents, where they are missing, for nobody but this user."""
+    if not directory.exists():  # mkdir would give the parents everybody's rights
+        private(directory.parent)
+        directory.mkdir(exist_ok=True, mode=0o700)
+    return directory
+
+
 @attrs.frozen
 class Artifacts:
     """A directory of files that never change once they are there."""
@@ -47,11 +55,14 @@ class Artifacts:
         """The directory's descriptor, while no other process makes or removes a file there."""
         # The directory itself is the lock file: nothing to leave behind, and a crash releases it.
         while True:
-            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            handle = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+            private(self.directory)
+            try:
+                handle = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+            except FileNotFoundError:
+                continue  # who held the lock has removed it
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX)
-                if os.fstat(handle).st_nlink:  # or who held the lock has removed it
+                if os.fstat(handle).st_nlink:  # as above
                     yield handle
                     return
             finally:

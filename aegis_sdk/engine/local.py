@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from aegis_sdk.artifacts import Artifacts
+from aegis_sdk.artifacts import Artifacts, private
 from aegis_sdk.config import Config
 from aegis_sdk.drivers.base import BootPlan, Driver, Machine
 from aegis_sdk.drivers.qemu import Qemu
@@ -201,7 +201,7 @@ class LocalEngine:
         if driver.accelerator != "tcg":
             return
         try:
-            self._config.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+            private(self._config.data)
             (self._config.data / "software-emulation-noticed").touch(exist_ok=False)
         except OSError:
             return
@@ -278,7 +278,7 @@ def _free(directory: Path) -> int:
 
 def _check_home(home: Path) -> Check:
     try:
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private(home)
         free = _free(home)
     except OSError as error:
         return Check(name="home", ok=False, seen=f"{home} cannot be made: {error.strerror}", fix="set AEGIS_HOME")

@@ -14,6 +14,7 @@ from typing import BinaryIO, Self
 
 import attrs
 
+from aegis_sdk.artifacts import private
 from aegis_sdk.errors import ImageInUse, ImageNotFound, InvalidValue
 from aegis_sdk.images.base import FoundImage, Layer
 from aegis_sdk.images.disks import Disk, Disks, name_of
@@ -188,8 +189,7 @@ class ImageCache:
     @contextmanager
     def _locked(self, how: int) -> Iterator[None]:
         directory = self._references.directory
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        handle = os.open(private(directory), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(handle, how)
             yield

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import attrs
 
+from aegis_sdk.artifacts import private
 from aegis_sdk.errors import ImageInvalid
 from aegis_sdk.images import digests
 from aegis_sdk.images.base import FoundImage
@@ -69,7 +70,7 @@ class References:
 
     def put(self, record: Record) -> None:
         """Keep *record*, in the place of an older one of the same reference."""
-        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private(self.directory)
         handle, name = tempfile.mkstemp(dir=self.directory, suffix=".partial")
         try:
             with os.fdopen(handle, "w") as out:

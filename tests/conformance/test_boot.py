@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from pathlib import Path
 
@@ -127,10 +126,10 @@ def test_more_memory_than_the_machine_has(boot):
     assert "memory" in caught.value.hint
 
 
-def test_an_image_nobody_knows():
+def test_an_image_nobody_knows(registry):
     """An unknown image is named."""
     with pytest.raises(aegis.ImageNotFound, match="nosuch"):
-        aegis.Sandbox("nosuch")
+        aegis.Sandbox(registry.name("nosuch"))
 
 
 def test_a_first_boot_says_that_it_is_slow_here(tmp_path, monkeypatch, capfd):
@@ -147,7 +146,9 @@ def test_a_first_boot_says_that_it_is_slow_here(tmp_path, monkeypatch, capfd):
 def test_what_is_kept_is_private_and_final(fresh):
     """The disks in a home are read-only and for their owner's eyes."""
     aegis.Sandbox(engine=LocalEngine(fresh)).close()
-    files = list((fresh.data / "images").iterdir())
-    assert {path.name.partition("-")[0] for path in files} == {"kernel", "harness", "base"}
-    assert all(stat.S_IMODE(path.stat().st_mode) == 0o444 for path in files)
-    assert stat.S_IMODE(os.stat(fresh.data / "images").st_mode) == 0o700
+    kept = {path.name.partition("-")[0] for path in fresh.images.iterdir()}
+    assert kept == {"kernel", "harness", "disks", "references"}
+    modes = {path: stat.S_IMODE(path.lstat().st_mode) for path in (fresh.images, *fresh.images.rglob("*"))}
+    assert {modes[path] for path in modes if path.is_dir()} == {0o700}
+    assert {modes[path] for path in modes if path.suffix in (".erofs", ".elf")} == {0o444}
+    assert not any(mode & 0o022 for mode in modes.values())

@@ -16,6 +16,7 @@ from typing import IO, BinaryIO
 
 import attrs
 
+from aegis_sdk.artifacts import private
 from aegis_sdk.errors import ImageFailed, ImageInvalid, ImageNotFound
 from aegis_sdk.images import digests
 from aegis_sdk.images.base import FoundImage
@@ -266,7 +267,7 @@ def _unpacked(packed: _File, directory: Path, path: str) -> _Unnamed:
 
     size = packed.size
     try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private(directory)
         with (
             _Slice(os.dup(packed.handle), _Member(0, size)) as stream,
             tempfile.TemporaryFile(dir=directory) as out,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import attrs
 
+from aegis_sdk.artifacts import private
 from aegis_sdk.errors import ImageFailed, ImageInvalid
 from aegis_sdk.images import digests
 
@@ -50,7 +51,7 @@ class Blobs:
         """
         path = self.path(digest)
         with _translated(path):
-            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            private(self.directory)
             while not _is_whole(path, digest, size=size, report=report):
                 with _claimed(_partial(path), report) as handle:
                     # Whoever had the claim before may have finished it meanwhile.
