@@ -9,6 +9,7 @@ import attrs
 import click
 
 import aegis_sdk as aegis
+from aegis_cli.words import printable
 
 
 @click.command()
@@ -29,12 +30,15 @@ def _show(checks: Sequence[aegis.Check]) -> None:
     width = max(len(check.name) for check in checks)
     for check in checks:
         word, colour = _verdict(check)
-        click.echo(f"{click.style(f'{word:7}', fg=colour)}  {check.name:{width}}  {check.seen}")
+        name = printable(f"{check.name:{width}}")
+        click.echo(f"{click.style(f'{word:7}', fg=colour)}  {name}  {printable(check.seen)}")
         if not check.ok and check.fix:
-            click.echo(f"{'':7}  {'':{width}}  mend it with: {check.fix}")
+            click.echo(f"{'':7}  {'':{width}}  mend it with: {printable(check.fix)}")
 
 
 def _verdict(check: aegis.Check) -> tuple[str, str]:
     if check.ok:
         return "ok", "green"
-    return ("missing", "red") if check.required else ("slow", "yellow")
+    if check.required:
+        return "missing", "red"
+    return "slow" if check.name == "acceleration" else "warning", "yellow"

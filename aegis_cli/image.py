@@ -128,7 +128,7 @@ def _reference(source: str) -> str:
     """*source* as a reference, also if it is just a path."""
     path = Path(source)
     if not path.exists():
-        if source.startswith(("/", "./", "../")):
+        if ":" not in source or source.startswith(("/", "./", "../")):
             raise click.BadParameter(f"there is no {source}", param_hint="SOURCE")
         return source
     if path.is_dir():

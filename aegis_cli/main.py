@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from types import FrameType
 from typing import NoReturn
 
@@ -40,6 +41,10 @@ commands.add_command(image)
 commands.add_command(plugins)
 
 
+class Left(BaseException):  # it is none, and not SystemExit, which a plugin's code may raise, too
+    """A signal has asked this process to end: as an exception, so that every sandbox on the way out is closed."""
+
+
 def main() -> NoReturn:
     """Run the command line of this process, and exit."""
     _fill_standard_descriptors()
@@ -58,8 +63,7 @@ def _fill_standard_descriptors() -> None:
 
 
 def _leave(number: int, _: FrameType | None) -> NoReturn:
-    # As an exception, so that every sandbox on the way out is closed.
-    sys.exit(128 + number)
+    raise Left(128 + number)
 
 
 def _outcome(arguments: list[str]) -> int:
@@ -73,5 +77,10 @@ def _outcome(arguments: list[str]) -> int:
         # What it quotes may come from an image, a registry or a plugin.
         click.echo("aegis: " + "\n".join(map(printable, str(error).splitlines())), err=True)
         return failed
+    except Left as left:
+        return int(left.args[0])
     except (KeyboardInterrupt, click.Abort):
         return 128 + signal.SIGINT
+    except Exception:  # noqa: BLE001  # a fault of ours: to be seen whole, and not taken for the command's own exit code
+        traceback.print_exc()
+        return failed

@@ -13,7 +13,7 @@ from aegis_cli import words
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-_DONE = {"download": "downloaded", "unpack": "unpacked"}
+_DONE = {"fetch": "fetched", "unpack": "unpacked"}
 
 
 @contextmanager

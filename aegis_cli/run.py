@@ -26,7 +26,9 @@ _FILES = {"stdout": 1, "stderr": 2}
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", help="Set a variable of the command's environment.")
 @click.option("--cwd", metavar="DIR", help="The directory that the command starts in.")
-@click.option("--user", metavar="USER[:GROUP]", help="Whom the command runs as: names or numbers; root by default.")
+@click.option(
+    "--user", metavar="USER[:GROUP]", help="Whom the command runs as: names or numbers; the image's user by default."
+)
 @click.option("--timeout", type=float, metavar="SECONDS", help="End the command after that time, and exit with 124.")
 @click.option("--memory", type=int, default=512, show_default=True, metavar="MIB", help="The guest's memory.")
 @click.option("--cpus", type=int, default=1, show_default=True, metavar="N", help="The guest's processors.")
@@ -65,7 +67,7 @@ def run(
     environment = dict(_variable(word) for word in env)
     if timeout is not None and not timeout > 0:
         raise click.BadParameter("it must be more than 0 seconds", param_hint="--timeout")
-    with progress_on_stderr(quiet=quiet) as progress:
+    with progress_on_stderr(quiet=quiet or image == "base") as progress:  # which is made here in a moment
         pulled = aegis.Image.pull(image, policy=pull, progress=progress)
     if not command and not pulled.info.config.entrypoint + pulled.info.config.command:
         raise click.UsageError(f"No command was given, and the image {image} has none of its own.")

@@ -10,7 +10,7 @@ How it is built, from what users hold down to the guest:
 - ``sandbox``, ``process``, ``image`` (and ``aio``, the same for asyncio; ``doctor``): the face, one noun a file;
 - ``engine``: everything the system can do, as a dozen verbs; ``engine.local`` does it in this process;
 - ``drivers``: what boots a microVM and gives back connections to it; ``images``: what fills its disks;
-- ``hookspecs``, ``plugins``: what others can add, and how it is found;
+- ``hookspecs``, ``plugins``, ``guarded``: what others can add, how it is found, and kept from breaking the rest;
 - ``guest``: talking to the harness, PID 1 of every guest, over one connection a call;
 - ``model``, ``errors``, ``config``, ``artifacts``, ``packages``: the ground that all of it stands on.
 

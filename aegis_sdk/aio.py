@@ -11,8 +11,8 @@ from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
 
 from aegis_sdk.engine.base import Engine
 from aegis_sdk.errors import SandboxClosed
-from aegis_sdk.image import Image
-from aegis_sdk.model import Completed, SandboxInfo
+from aegis_sdk.image import Image, listener
+from aegis_sdk.model import Completed, Progress, SandboxInfo
 from aegis_sdk.process import Output, Process, StreamName, deadline_after, to_bytes
 from aegis_sdk.sandbox import Sandbox, checked
 
@@ -156,12 +156,14 @@ class AsyncSandbox:
         cpus: int = 1,
         writable: bool = False,
         pull: str = "missing",
+        progress: Callable[[Progress], None] | None = None,
         driver: str | None = None,
         engine: Engine | None = None,
     ) -> None:
         self._make = partial(
             Sandbox, image, memory=memory, cpus=cpus, writable=writable, pull=pull, driver=driver, engine=engine
         )
+        self._progress = listener(progress)
         self._sandbox: Sandbox | None = None  # a constructor cannot wait for a boot
 
     @property
@@ -234,7 +236,18 @@ class AsyncSandbox:
             await in_thread(self._sandbox.close)
 
     async def __aenter__(self) -> Self:
-        self._sandbox = await in_thread(self._make, dispose=Sandbox.close)
+        left = threading.Event()
+
+        def progress(said: Progress) -> None:
+            if left.is_set():  # nobody waits for the image any more
+                raise SandboxClosed("the task that booted this sandbox was cancelled")
+            self._progress(said)
+
+        try:
+            self._sandbox = await in_thread(partial(self._make, progress=progress), dispose=Sandbox.close)
+        except asyncio.CancelledError:
+            left.set()
+            raise
         return self
 
     async def __aexit__(

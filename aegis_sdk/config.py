@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 
-from aegis_sdk.errors import Unavailable
+from aegis_sdk.errors import InvalidValue, Unavailable
 
 
 @attrs.frozen(kw_only=True)
@@ -30,7 +30,7 @@ class Config:
             home=Path(environ.get("AEGIS_HOME") or _user() / ".aegis").absolute(),
             driver=environ.get("AEGIS_DRIVER") or "auto",
             kernel=Path(kernel).absolute() if kernel else None,
-            plain_http=frozenset(environ.get("AEGIS_PLAIN_HTTP", "").replace(",", " ").split()),
+            plain_http=frozenset(map(_plain, environ.get("AEGIS_PLAIN_HTTP", "").replace(",", " ").split())),
             environ=environ,
         )
 
@@ -41,6 +41,20 @@ class Config:
     @property
     def images(self) -> Path:
         return self.data / "images"
+
+
+def _plain(registry: str) -> str:
+    """*registry* as ``HOST`` or ``HOST:PORT``."""
+    scheme, found, rest = registry.rpartition("://")
+    host = rest.rstrip("/")
+    if (found and scheme.lower() != "http") or not host or "/" in host or "@" in host:
+        # Not shown: what stands before an @ would be a password.
+        shown = registry if "@" not in registry else "one of its words"
+        raise InvalidValue(
+            f"AEGIS_PLAIN_HTTP lists registries that are spoken to without TLS, and {shown} cannot be one",
+            hint="write HOST or HOST:PORT; what speaks https does not belong there",
+        )
+    return host
 
 
 def _user() -> Path:

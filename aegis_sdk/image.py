@@ -10,12 +10,12 @@ import attrs
 from aegis_sdk.engine.base import Engine
 from aegis_sdk.engine.connect import engine_here
 from aegis_sdk.errors import InvalidValue
-from aegis_sdk.model import ImageInfo, Progress, Pruned, pull_policy
+from aegis_sdk.model import ImageInfo, Progress, Pruned, image_reference, pull_policy
 
 
 @attrs.frozen
 class Image:
-    """An image in the cache; ``Sandbox`` takes it, or its reference, all the same."""
+    """An image in the cache. ``Sandbox`` takes it, and boots just that one, whatever its name means by then."""
 
     info: ImageInfo
     engine: Engine = attrs.field(repr=False, eq=False)
@@ -36,7 +36,9 @@ class Image:
         wrong; what was fetched before that is kept for the next pull.
         """
         engine = engine or engine_here()
-        return cls(engine.pull_image(_word(reference), pull=pull_policy(policy), report=progress or _unheard), engine)
+        return cls(
+            engine.pull_image(image_reference(reference), pull=pull_policy(policy), report=listener(progress)), engine
+        )
 
     @classmethod
     def import_from(
@@ -53,14 +55,15 @@ class Image:
         InvalidValue if there is an image of that name already and it is not to be replaced.
         """
         engine = engine or engine_here()
-        info = engine.import_image(_word(source), name=_word(name), replace=replace, report=progress or _unheard)
+        source, name, report = image_reference(source), image_reference(name), listener(progress)
+        info = engine.import_image(source, name=name, replace=replace, report=report)
         return cls(info, engine)
 
     @classmethod
     def get(cls, reference: str, *, engine: Engine | None = None) -> Self:
         """The image of the cache that *reference* means; ImageNotFound if it is not there."""
         engine = engine or engine_here()
-        return cls(engine.image(_word(reference)), engine)
+        return cls(engine.image(image_reference(reference)), engine)
 
     @classmethod
     def list(cls, *, engine: Engine | None = None) -> list[Self]:
@@ -75,7 +78,7 @@ class Image:
         Also, with *unused*, every image that no sandbox uses, and with *older_than* those not used for that many
         seconds.
         """
-        if older_than is not None and not older_than >= 0:
+        if older_than is not None and (type(older_than) not in (int, float) or not older_than >= 0):
             raise InvalidValue(f"older_than must be a number of seconds, not {older_than!r}")
         return (engine or engine_here()).prune_images(older_than=older_than, unused=unused)
 
@@ -85,14 +88,18 @@ class Image:
         return self.info.reference
 
     def remove(self) -> None:
-        """Remove it from the cache, with what no other image needs; ImageInUse if a sandbox uses it."""
-        self.engine.remove_image(self.reference)
+        """Remove it from the cache, with what no other image needs; ImageInUse if a sandbox uses it.
+
+        ImageNotFound if it is not there any more, also because its name means another image by now.
+        """
+        self.engine.remove_image(self.reference, digest=self.info.digest)
 
 
-def _word(reference: str) -> str:
-    if not isinstance(reference, str) or not reference:
-        raise InvalidValue(f"a reference to an image is text such as 'alpine:3.20', not {reference!r}")
-    return reference
+def listener(progress: Callable[[Progress], None] | None) -> Callable[[Progress], None]:
+    """*progress*, or something that does not listen; InvalidValue if it is nothing to be called."""
+    if progress is not None and not callable(progress):
+        raise InvalidValue(f"progress must be something to be called, not {progress!r}")
+    return progress or _unheard
 
 
 def _unheard(_: Progress) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import enum
 import signal as signals
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
 import attrs
 
@@ -19,27 +18,47 @@ _LAST_LINES = 20
 MAXIMUM_CPUS = 16  # the guest kernel's NR_CPUS
 
 
-def _fixed(words: Mapping[str, Any]) -> Mapping[str, Any]:  # Any: the field itself says of what
-    return MappingProxyType(dict(words))
+class Fixed(dict[str, Any]):  # Any: the field that holds it says of what
+    """A mapping that stays as it was made: frozen values that hold one can be compared, hashed, copied and stored."""
+
+    def __hash__(self) -> int:  # type: ignore[override]  # dict has none, because others change
+        return hash(frozenset(self.items()))
+
+    def __reduce__(self) -> tuple[type[Fixed], tuple[dict[str, Any]]]:
+        return Fixed, (dict(self),)
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("this mapping cannot be changed")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
 
 
 @attrs.frozen(kw_only=True)
 class SandboxSpec:
-    """What a new sandbox is to be; *memory* in MiB."""
+    """What a new sandbox is to be; *memory* in MiB; *digest* if it must be just that image."""
 
     image: str = "base"
     memory: int = 512
     cpus: int = 1
     writable: bool = False
     pull: str = "missing"
+    digest: str | None = None
     driver: str | None = None
 
     def __attrs_post_init__(self) -> None:
         _whole("memory", self.memory, at_least=MINIMUM_MEMORY, at_most=1 << 24, unit=" MiB")
         _whole("cpus", self.cpus, at_least=1, at_most=MAXIMUM_CPUS)
-        if not isinstance(self.image, str) or not self.image:
-            raise InvalidValue(f"image must be a reference such as 'base', not {self.image!r}")
+        image_reference(self.image)
         pull_policy(self.pull)
+
+
+def image_reference(reference: str) -> str:
+    """*reference*, if it can be one to an image."""
+    if not isinstance(reference, str) or not reference:
+        raise InvalidValue(f"a reference to an image is text such as 'alpine:3.20', not {reference!r}")
+    _text("a reference to an image", reference)
+    return reference
 
 
 def pull_policy(word: str) -> str:
@@ -60,7 +79,7 @@ def _whole(name: str, value: int, *, at_least: int, at_most: int, unit: str = ""
 class ImageConfig:
     """What an image says about the commands that run in it: defaults, which callers override."""
 
-    env: Mapping[str, str] = attrs.field(factory=dict, converter=_fixed)
+    env: Mapping[str, str] = attrs.field(factory=dict, converter=Fixed)
     cwd: str = ""
     user: str = ""
     entrypoint: tuple[str, ...] = ()
@@ -69,7 +88,7 @@ class ImageConfig:
 
 @attrs.frozen(kw_only=True)
 class Progress:
-    """How far one layer of an image is: *step* is ``download`` or ``unpack``; *done* and *total* are bytes.
+    """How far one layer of an image is: *step* is ``fetch`` or ``unpack``; *done* and *total* are bytes.
 
     *total* is None while nobody knows it: what a layer unpacks to is known when it is unpacked. *number* counts the
     image's layers from 1 to *layers*; *layer* is its digest.
@@ -135,7 +154,7 @@ class Command:
     """One command to be run in a guest."""
 
     argv: tuple[str, ...]
-    env: Mapping[str, str] = attrs.field(factory=dict, converter=_fixed)
+    env: Mapping[str, str] = attrs.field(factory=dict, converter=Fixed)
     cwd: str | None = None
     user: str | None = None
     stdin: bool = False
@@ -266,14 +285,14 @@ class SandboxInfo:
     cpus: int
     pid: int
     kernel: str
-    phases: Mapping[str, float] = attrs.field(converter=_fixed, repr=False)
+    phases: Mapping[str, float] = attrs.field(converter=Fixed, repr=False)
 
 
 @attrs.frozen(kw_only=True)
 class Check:
     """One thing that Aegis needs here: whether it is there, what was seen, and what mends it.
 
-    *required* is false for what only makes Aegis slower when it is missing.
+    *required* is false for what a guest can boot without.
     """
 
     name: str

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
 from aegis_sdk.engine.base import Engine
 from aegis_sdk.engine.connect import engine_here
 from aegis_sdk.errors import CommandFailed, CommandTimedOut, InvalidValue
-from aegis_sdk.image import Image
-from aegis_sdk.model import Command, Completed, SandboxInfo, SandboxSpec, printable
+from aegis_sdk.image import Image, listener
+from aegis_sdk.model import Command, Completed, Progress, SandboxInfo, SandboxSpec, printable
 from aegis_sdk.process import Process, deadline_after, to_bytes
 
 _LAST_LINES = 10
@@ -22,10 +22,10 @@ class Sandbox:
     """A microVM of its own: it runs when this returns, and is gone when it is closed or nobody holds it any more.
 
     *image* is what fills its file system: an Image, or a reference as for ``docker pull``, which is pulled first if it
-    is not here; with *pull* ``always`` its registry is asked each time, with ``never`` not at all. *memory* is in MiB;
-    *writable* puts a throw-away layer over the read-only root. *driver* is ``auto``, or the name of one. Unavailable
-    says what this machine lacks, ImageNotFound and ImageFailed what is wrong with the image, BootFailed which step of
-    the boot went wrong.
+    is not here, as *progress* hears; with *pull* ``always`` its registry is asked each time, with ``never`` not at all.
+    *memory* is in MiB; *writable* puts a throw-away layer over the read-only root. *driver* is ``auto``, or the name of
+    one. Unavailable says what this machine lacks, ImageNotFound and ImageFailed what is wrong with the image,
+    BootFailed which step of the boot went wrong.
     """
 
     def __init__(
@@ -36,13 +36,16 @@ class Sandbox:
         cpus: int = 1,
         writable: bool = False,
         pull: str = "missing",
+        progress: Callable[[Progress], None] | None = None,
         driver: str | None = None,
         engine: Engine | None = None,
     ) -> None:
-        reference = image.reference if isinstance(image, Image) else image
-        spec = SandboxSpec(image=reference, memory=memory, cpus=cpus, writable=writable, pull=pull, driver=driver)
+        reference, digest = (image.reference, image.info.digest) if isinstance(image, Image) else (image, None)
+        spec = SandboxSpec(
+            image=reference, digest=digest, memory=memory, cpus=cpus, writable=writable, pull=pull, driver=driver
+        )
         self._engine = engine or (image.engine if isinstance(image, Image) else engine_here())
-        self._info = self._engine.create(spec)
+        self._info = self._engine.create(spec, report=listener(progress))
         self._processes: set[Process] = set()
         self._close = weakref.finalize(self, _remove, self._engine, self._info.id, os.getpid(), self._processes)
 

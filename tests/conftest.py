@@ -30,6 +30,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(tempfile, "tempdir", str(temporary))
         for name in ("AEGIS_DRIVER", "AEGIS_KERNEL"):
             patch.delenv(name, raising=False)
+        # What is said once for a home is said where it is tested, and not in whichever test boots first.
+        (path / "data").mkdir(mode=0o700)
+        (path / "data" / "software-emulation-noticed").touch()
         yield path
 
 

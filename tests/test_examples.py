@@ -14,7 +14,7 @@ PYTHON = "python:3.12-alpine"  # which the tests have in a registry of their own
 SAYS = {
     "asynchronous.py": r"answers: 0 1 2 3 4 5 6 7 8 9",
     "hello.py": r"hello from Linux \d.*\nexit code 0 after",
-    "images.py": r"(layer \d of 3: (download|unpack) done, \d+ bytes\n)+127\S+/python:1 sha256:[0-9a-f]{64}\n2\n$",
+    "images.py": r"(layer \d of 3: (fetch|unpack) done, \d+ bytes\n)+127\S+/python:1 sha256:[0-9a-f]{64}\n2\n$",
     "streaming.py": r"step 1\nstep 2\nstep 3\nexit code 0\n6 \* 7 = 42\n2 \^ 64 = 18446744073709551616",
 }
 

@@ -41,16 +41,16 @@ def with_example(installed, monkeypatch):
 
 @pytest.fixture
 def broken(tmp_path, monkeypatch) -> Callable[..., None]:
-    """Installs a plugin of that name whose module holds that text."""
+    """Installs a plugin of that name whose module holds that text; *points* are its entry points."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
 
-    def broken(name: str, text: str) -> None:
+    def broken(name: str, text: str, points: str = "") -> None:
         module = name.replace("-", "_")
         (tmp_path / f"{module}.py").write_text(text)
         about = tmp_path / f"{module}-2.5.dist-info"
         about.mkdir()
         (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 2.5\n")
-        (about / "entry_points.txt").write_text(f"[aegis]\n{name} = {module}\n")
+        (about / "entry_points.txt").write_text(f"[aegis]\n{points or f'{name} = {module}'}\n")
 
     return broken
 
@@ -128,6 +128,9 @@ BROKEN = {
     "nothing": (HOOK + "def aegis_image_sources(): return 7", "int"),
     "unknown-hook": (HOOK + "def aegis_no_such_hook(): return ()", "aegis_no_such_hook"),
     "unknown-argument": (HOOK + "def aegis_image_sources(house): return ()", "house"),
+    "no-mark": ("def aegis_image_sources(): return ()", "it implements no hook (is @aegis.hookimpl missing?)"),
+    "no-answer": (HOOK + "def aegis_image_sources(): pass", "None"),
+    "source-class": (HOOK + "def aegis_image_sources(): return (Mine,)\nclass Mine: pass", "Mine is a class"),
     "terminal": ("raise RuntimeError('\\x1b[2J')", "RuntimeError"),
 }
 
@@ -149,6 +152,44 @@ def test_a_broken_plugin(cli, broken, registry, name):
     assert cli("image", "pull", "--quiet", registry.name("hello:1")).returncode == 0
 
 
+CLASS = "import aegis_sdk as aegis\nclass Mine:\n    @aegis.hookimpl\n    def aegis_image_sources(self): return ()"
+
+
+def test_a_class_for_a_plugin(cli, broken):
+    """An entry point that names a class is told that it should name an instance."""
+    broken("mine", CLASS, "mine = mine:Mine")
+    assert "mine:Mine is a class" in _listed(cli)["mine"]["error"]
+
+
+@pytest.mark.parametrize("name", ["registry", "local"])
+def test_a_plugin_of_a_built_in_name(cli, broken, registry, name):
+    """A plugin that is called as a built-in part is takes nothing away from it."""
+    broken("mine", SOURCE, f"{name} = mine")
+    done = cli("plugins", "--json")
+    assert done.returncode == 0, done.stderr
+    found = [(plugin["name"], plugin["origin"]) for plugin in json.loads(done.stdout)]
+    assert found == [("local", "built in"), (name, "mine (mine)"), ("registry", "built in")]
+    assert b'"error": ""' in done.stdout
+    assert cli("image", "pull", "--quiet", registry.name("hello:1")).returncode == 0
+
+
+def test_two_plugins_of_one_name(cli, broken):
+    """Two packages may give their entry points one name, and both work."""
+    broken("first", SOURCE, "tar = first")
+    broken("second", SOURCE, "tar = second")
+    found = [plugin for plugin in json.loads(cli("plugins", "--json").stdout) if plugin["name"] == "tar"]
+    assert sorted(plugin["origin"] for plugin in found) == ["first (first)", "second (second)"]
+    assert not any(plugin["error"] for plugin in found)
+
+
+def test_one_module_by_two_entry_points(cli, broken):
+    """A module that is named twice is used once, and the second entry point says why it is not."""
+    broken("mine", SOURCE, "one = mine\ntwo = mine")
+    plugins = _listed(cli)
+    assert plugins["one"]["provides"] == ["image source mine"]
+    assert plugins["two"]["error"] == "it is loaded already, as one of mine (mine): one entry point for it is enough"
+
+
 SOURCE = (
     HOOK
     + """
@@ -168,6 +209,9 @@ class Source:
         if reference == "mine:layer":
             image = dict(reference=reference, digest="sha256:" + 64 * "0", architecture=architecture)
             return aegis.FoundImage(**image, config=aegis.ImageConfig(), layers=(Layer(),))
+        if reference == "mine:wrong":
+            return aegis.FoundImage(reference=reference, digest=5, architecture=architecture, config=None, layers=())
+        if reference == "mine:exit": raise SystemExit("in exit")
         raise KeyError("in find")
 
 class Layer:
@@ -180,7 +224,14 @@ class Layer:
 
 
 @pytest.mark.parametrize(
-    ("reference", "reason"), [("mine:x", "in find"), ("mine:nothing", "None"), ("mine:layer", "in fetch")]
+    ("reference", "reason"),
+    [
+        ("mine:x", "in find"),
+        ("mine:nothing", "None"),
+        ("mine:layer", "in fetch"),
+        ("mine:wrong", "FoundImage.digest"),
+        ("mine:exit", "in exit"),
+    ],
 )
 def test_a_source_that_fails(cli, broken, reference, reason):
     """A plugin whose image source fails is named by the error, and fails for its own images only."""
@@ -190,6 +241,7 @@ def test_a_source_that_fails(cli, broken, reference, reason):
     assert b"failing" in done.stderr
     assert reason.encode() in done.stderr
     assert b"Traceback" not in done.stderr
+    assert reference not in cli("image", "list").stdout.decode()
 
 
 def test_what_is_built_in_loads_no_plugin(cli, broken, tmp_path):
@@ -208,7 +260,20 @@ def test_a_source_that_fails_where_all_are_asked(cli, broken, registry):
     assert done.returncode == 0, done.stderr
     doctor = cli("doctor", "--quick")
     assert doctor.returncode == 0
-    assert b"in check" in doctor.stdout
+    assert re.search(rb"warning +mine +the plugin failing failed: .*in check", doctor.stdout)
+
+
+def test_the_doctor_and_what_plugins_say(cli, broken):
+    """A plugin that lacks something, or was not loaded, is shown with a warning, as plain text; guests boot without."""
+    check = 'aegis.Check(name="server", ok=False, seen="none\\x1b[2J", fix="start\\x1b[2J it")'
+    broken("lacking", SOURCE.replace('raise KeyError("in check")', f"return ({check},)"))
+    broken("gone", "import there_is_no_such_module")
+    doctor = cli("doctor", "--quick")
+    assert doctor.returncode == 0
+    assert re.search(rb"warning +server +none", doctor.stdout)
+    assert re.search(rb"mend it with: start", doctor.stdout)
+    assert re.search(rb"warning +plugin +gone", doctor.stdout)
+    assert b"\x1b" not in doctor.stdout
 
 
 def test_builtin_parts_are_listed():

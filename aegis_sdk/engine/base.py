@@ -14,8 +14,11 @@ Report = Callable[[Progress], None]
 class Engine(Protocol):
     """Makes sandboxes and gives connections to them, wherever they run."""
 
-    def create(self, spec: SandboxSpec) -> SandboxInfo:
-        """Boot a sandbox; it runs when this returns. Unavailable, ImageNotFound or BootFailed say why not."""
+    def create(self, spec: SandboxSpec, *, report: Report) -> SandboxInfo:
+        """Boot a sandbox; it runs when this returns. Unavailable, ImageNotFound or BootFailed say why not.
+
+        *report* hears of its image, as with ``pull_image``.
+        """
 
     def dial(self, sandbox: str) -> socket.socket:
         """A new connection to the sandbox's harness; at its end at once if the sandbox has ended."""
@@ -42,7 +45,7 @@ class Engine(Protocol):
     def images(self) -> tuple[ImageInfo, ...]:
         """The images of the cache, in the order of their references."""
 
-    def remove_image(self, reference: str) -> None:
+    def remove_image(self, reference: str, *, digest: str) -> None:
         """Remove an image from the cache, with what no other needs; ImageInUse if a sandbox uses it."""
 
     def prune_images(self, *, older_than: float | None, unused: bool) -> Pruned:

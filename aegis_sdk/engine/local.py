@@ -40,7 +40,6 @@ from aegis_sdk.model import (
     Ending,
     ImageInfo,
     PluginInfo,
-    Progress,
     Pruned,
     SandboxInfo,
     SandboxSpec,
@@ -79,14 +78,14 @@ class LocalEngine:
         # A garbage collection may remove a sandbox while its own thread creates one.
         self._lock = threading.RLock()
 
-    def create(self, spec: SandboxSpec) -> SandboxInfo:
+    def create(self, spec: SandboxSpec, *, report: Report) -> SandboxInfo:
         driver = self._driver(spec.driver or self._config.driver)
         self._notice(driver)
         phases = _Phases()
         identity = os.urandom(6).hex()
         with ExitStack() as undo:
-            with phases.measure("disks"), self._making_disks():
-                image = undo.enter_context(self._images.open(spec.image, pull=spec.pull, report=_unheard))
+            with phases.measure("disks"), self._in_home():
+                image = undo.enter_context(self._open(spec, report))
                 disks = {"image": image.disk.path, "harness": harness.disk(self._artifacts)}
             with phases.measure("monitor"), _starting():
                 machine = driver.boot(BootPlan(name=identity, memory=spec.memory, cpus=spec.cpus, **disks))
@@ -135,27 +134,31 @@ class LocalEngine:
                 running.image.close()
 
     def pull_image(self, reference: str, *, pull: str, report: Report) -> ImageInfo:
-        with self._making_disks(), self._images.open(reference, pull=pull, report=report) as image:
+        with self._in_home(), self._images.open(reference, pull=pull, report=report) as image:
             return self._images.info(image.record)
 
     def import_image(self, reference: str, *, name: str, replace: bool, report: Report) -> ImageInfo:
         with (
-            self._making_disks(),
+            self._in_home(),
             self._images.import_image(reference, name=name, replace=replace, report=report) as image,
         ):
             return self._images.info(image.record)
 
     def image(self, reference: str) -> ImageInfo:
-        return self._images.get(reference)
+        with self._in_home():
+            return self._images.get(reference)
 
     def images(self) -> tuple[ImageInfo, ...]:
-        return self._images.all()
+        with self._in_home():
+            return self._images.all()
 
-    def remove_image(self, reference: str) -> None:
-        self._images.remove(reference)
+    def remove_image(self, reference: str, *, digest: str) -> None:
+        with self._in_home():
+            self._images.remove(reference, digest=digest)
 
     def prune_images(self, *, older_than: float | None, unused: bool) -> Pruned:
-        return self._images.prune(older_than=older_than, unused=unused)
+        with self._in_home():
+            return self._images.prune(older_than=older_than, unused=unused)
 
     def plugins(self) -> tuple[PluginInfo, ...]:
         return self._plugins.infos
@@ -178,14 +181,19 @@ class LocalEngine:
                 seen = f"{plugin.name} of {plugin.origin} was not loaded: {plugin.error}"
                 yield Check(name="plugin", ok=False, seen=seen, required=False)
 
+    def _open(self, spec: SandboxSpec, report: Report) -> OpenImage:
+        if spec.digest:
+            return self._images.open_kept(spec.image, digest=spec.digest)
+        return self._images.open(spec.image, pull=spec.pull, report=report)
+
     @contextmanager
-    def _making_disks(self) -> Iterator[None]:
+    def _in_home(self) -> Iterator[None]:
         try:
             yield
         except AegisError:
             raise
         except OSError as error:
-            seen = f"an image's disk could not be made in {self._config.images}: {error.strerror or error}"
+            seen = f"images cannot be kept in {self._config.images}: {error.strerror or error}"
             hint = "free some space, or set AEGIS_HOME to a directory that this user may write to"
             raise ImageFailed(seen, hint=hint) from error
 
@@ -225,10 +233,6 @@ class _Phases:
         """Take *parts*, which the guest measured, out of phase *name* and put them behind it."""
         self.seconds[name] = max(0.0, self.seconds[name] - sum(parts.values()))
         self.seconds |= {f"harness {part}": seconds for part, seconds in parts.items()}
-
-
-def _unheard(_: Progress) -> None:
-    """Take what nobody has asked for."""
 
 
 def _finish_boot(machine: Machine, control: Channel, spec: SandboxSpec, cwd: str) -> requests.Booted:

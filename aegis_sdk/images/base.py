@@ -30,8 +30,8 @@ class Entry:
     """One name that a layer adds, changes or, by a name that starts with ``.wh.``, removes.
 
     *path* is as the layer spells it; whoever merges layers checks it. *content* is a file's bytes, which must be taken
-    before the next entry is asked for. *target* is what a symbolic link says, or the path that a hard link shares.
-    *device* is major and minor number.
+    before the next entry is asked for, and *size* is how many they are. *target* is what a symbolic link says, or the
+    path that a hard link shares. *device* is major and minor number.
     """
 
     path: bytes

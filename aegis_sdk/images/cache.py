@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -70,6 +71,11 @@ class ImageCache:
             raise ImageNotFound(f"{name} is not in the cache", hint=f"aegis image pull {name}")
         return self._take(source.find(reference, architecture=self._architecture), name, pull, report)
 
+    def open_kept(self, reference: str, *, digest: str) -> OpenImage:
+        """The image that was got by *reference* and has *digest*; ImageNotFound if it is not here any more."""
+        record = self._record(reference, digest)
+        return self._open_known(record) or self._open_again(record, "missing", _unheard)
+
     def import_image(self, reference: str, *, name: str, replace: bool, report: Report) -> OpenImage:
         """Keep the image of *reference* under *name* as if it had been pulled by it; *replace* what that name means."""
         keeper = self._sources.of(name)
@@ -78,8 +84,12 @@ class ImageCache:
         full = keeper.canonical(name)
         if self._references.get(full) and not replace:
             raise InvalidValue(f"there is an image {full} already", hint="choose another name, or replace it")
-        found = self._sources.of(reference).find(reference, architecture=self._architecture)
-        return self._take(found, full, "missing", report)
+        source = self._sources.of(reference)
+        if source.remembers:
+            raise InvalidValue(
+                f"{reference} is no image of this machine", hint="name it by oci:DIR, docker-archive:FILE or dir:PATH"
+            )
+        return self._take(source.find(reference, architecture=self._architecture), full, "missing", report)
 
     def all(self) -> tuple[ImageInfo, ...]:
         """The images, in the order of their references."""
@@ -104,9 +114,9 @@ class ImageCache:
             layer_bytes=sum(self._blobs.size_on_disk(blob) for blob in record.blobs),
         )
 
-    def remove(self, reference: str) -> None:
+    def remove(self, reference: str, *, digest: str) -> None:
         """Forget *reference*, and remove what no other needs; ImageInUse if a sandbox uses it."""
-        record = self._record(reference)
+        record = self._record(reference, digest)
         others = [other for other in self._references.all() if other.reference != record.reference]
         if record.disk not in {other.disk for other in others} and self._disks.in_use(record.disk):
             raise ImageInUse(f"a running sandbox uses {record.reference}", hint="close the sandbox first")
@@ -127,11 +137,13 @@ class ImageCache:
                     removed.append(record.reference)
         return Pruned(images=tuple(removed), bytes=self._collect(partials=True))
 
-    def _record(self, reference: str) -> Record:
+    def _record(self, reference: str, digest: str | None = None) -> Record:
         # As it is written first: the plugin that claims it may be gone.
         name = reference if self._references.get(reference) else self._sources.of(reference).canonical(reference)
         if record := self._references.get(name):
-            return record
+            if digest in (None, record.digest):
+                return record
+            raise ImageNotFound(f"{name} is another image by now, {record.digest}", hint="get it anew")
         raise ImageNotFound(f"{name} is not in the cache", hint="aegis image list shows what is")
 
     def _open_known(self, record: Record) -> OpenImage | None:
@@ -145,9 +157,17 @@ class ImageCache:
         """The image of *record*, whose disk is gone or damaged: the same image, not what its tag means by now."""
         if pull == "never":
             raise ImageNotFound(
-                f"the disk of {record.reference} is damaged", hint=f"aegis image pull {record.reference}"
+                f"the disk of {record.reference} is damaged, and was not to be made again from {record.pinned}",
+                hint="let it be pulled when it is missing",
             )
-        found = self._sources.of(record.pinned).find(record.pinned, architecture=self._architecture)
+        try:
+            found = self._sources.of(record.pinned).find(record.pinned, architecture=self._architecture)
+        except ImageNotFound as error:
+            seen = f"the disk of {record.reference} is damaged, and {record.pinned}, of which it was made, is gone"
+            raise ImageNotFound(seen, hint="pull it, or import it again") from error
+        if found.digest != record.digest:
+            seen = f"the disk of {record.reference} is damaged, and {record.pinned} is another image by now"
+            raise ImageNotFound(seen, hint="pull it, or import it again")
         return self._take(found, record.reference, pull, report)
 
     def _take(self, found: FoundImage, name: str, pull: str, report: Report) -> OpenImage:
@@ -158,7 +178,7 @@ class ImageCache:
             with self._locked(fcntl.LOCK_SH):  # what is being made has no name yet that would keep it
                 if pull == "always":
                     self._disks.verify(key)
-                held = self._disks.make(key, partial(_write, layers=found.layers, progress=report))
+                held = self._made(key, found, report, previous)
                 undo.callback(held.close)
                 record = Record.of(found, reference=name, disk=key, pulled=time.time())
                 if previous is None or pull == "always" or attrs.evolve(previous, pulled=record.pulled) != record:
@@ -169,6 +189,19 @@ class ImageCache:
             undo.pop_all()
         return OpenImage(record, held)
 
+    def _made(self, key: str, found: FoundImage, report: Report, previous: Record | None) -> Disk:
+        """The disk of that name, for an image that has all that is on it."""
+        # Whoever names another image's layers without having them must not get that image's disk.
+        records = chain(filter(None, [previous]), self._references.all())
+        known = any((record.disk, record.digest) == (key, found.digest) for record in records)
+        if (held := self._disks.open(key)) and not known:
+            try:
+                _read(found.layers, report)
+            except BaseException:
+                held.close()
+                raise
+        return held or self._disks.make(key, partial(_write, layers=found.layers, progress=report))
+
     def _collect(self, *, partials: bool = False) -> int:
         """Remove what no reference leads to, unless something is being made just now; the bytes that this frees.
 
@@ -176,7 +209,8 @@ class ImageCache:
         """
         freed = 0
         with suppress(BlockingIOError), self._locked(fcntl.LOCK_EX | fcntl.LOCK_NB):
-            self._references.sweep()
+            if not self._references.sweep():
+                return 0
             records = list(self._references.all())
             for name in set(self._disks.names()) - {record.disk for record in records}:
                 with suppress(ImageInUse):
@@ -197,7 +231,18 @@ class ImageCache:
             os.close(handle)
 
 
+def _unheard(_: Progress) -> None:
+    """Take what nobody has asked for."""
+
+
+# What reads and writes layers is not needed to boot from a disk.
 def _write(out: BinaryIO, layers: Sequence[Layer], progress: Report) -> None:
-    from aegis_sdk.images.layers import disk  # what writes disks is not needed to boot from one
+    from aegis_sdk.images.layers import disk
 
     disk.write(out, layers, progress)
+
+
+def _read(layers: Sequence[Layer], progress: Report) -> None:
+    from aegis_sdk.images.layers import disk
+
+    disk.read(layers, progress)

@@ -74,7 +74,7 @@ class Document:
         return value
 
     def _refuse(self, name: str, expected: str) -> NoReturn:
-        raise ImageInvalid(f"{self.what}: {name!r} is not {expected}")
+        raise ImageInvalid(f"{self.what}: {name[:200]!r} is not {expected}")
 
 
 def parse(data: bytes, what: str) -> Document:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -19,6 +21,11 @@ _SIZE_MAX = 64 << 30
 _DEPTH_MAX = 4
 _DOCUMENTS_MAX = 64
 _SHOWN = 20
+# What every command has to be told, as it is spelled for the guest, which takes a mebibyte with the user's own.
+_DEFAULTS_MAX = 512 << 10
+_WORD_MAX = (128 << 10) - 1  # Linux: MAX_ARG_STRLEN, with a NUL
+_CWD_MAX = 4095  # Linux: PATH_MAX, with a NUL
+_USER_MAX = 1024
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -328,13 +335,40 @@ def _platform(document: Document) -> Platform | None:
 
 def _defaults(document: Document) -> ImageConfig:
     pairs = (each.partition("=") for each in document.texts("Env"))
-    return ImageConfig(
+    defaults = ImageConfig(
         env={name: value for name, equals, value in pairs if name and equals},
-        cwd=document.text("WorkingDir"),
-        user=document.text("User"),
+        cwd=_cwd(_short(document, "WorkingDir", _CWD_MAX)),
+        user=_user(_short(document, "User", _USER_MAX)),
         entrypoint=_words(document, "Entrypoint"),
         command=_words(document, "Cmd"),
     )
+    _require_sendable(defaults, document.what)
+    return defaults
+
+
+def _require_sendable(defaults: ImageConfig, what: str) -> None:
+    words = [*map("=".join, defaults.env.items()), *defaults.entrypoint, *defaults.command]
+    if any(len(word.encode()) > _WORD_MAX for word in words):
+        raise ImageInvalid(f"{what}: a word of its command or environment is longer than {_WORD_MAX} bytes")
+    if len(json.dumps(words)) > _DEFAULTS_MAX:
+        raise ImageInvalid(f"{what}: its command and environment take more than {_DEFAULTS_MAX >> 10} KiB")
+
+
+def _short(document: Document, name: str, at_most: int) -> str:
+    value = document.text(name)
+    if len(value.encode()) > at_most:
+        raise ImageInvalid(f"{document.what}: {name!r} is longer than {at_most} bytes")
+    return value
+
+
+def _cwd(path: str) -> str:
+    # As docker does, by the text alone: the directory may be there, or be made, only without the dots.
+    return posixpath.normpath(f"/{path.lstrip('/')}") if path else ""
+
+
+def _user(user: str) -> str:
+    # Docker takes a group without a user for one of root's.
+    return f"0{user}" if user.startswith(":") else user
 
 
 def _words(document: Document, name: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import sha256
+from math import isfinite
 from pathlib import Path
 
 import attrs
@@ -19,6 +20,7 @@ from aegis_sdk.images.base import FoundImage
 from aegis_sdk.model import ImageConfig, LayerInfo
 
 _VERSION = 1
+_SUFFIX = ".json"
 
 
 @attrs.frozen(kw_only=True)
@@ -65,7 +67,7 @@ class References:
 
     def all(self) -> Iterator[Record]:
         """Every record, in the order of their references."""
-        records = (_read(path) for path in self.directory.glob("*.json"))
+        records = (_read(path) for path in self._files() if path.suffix == _SUFFIX)
         yield from sorted((record for record in records if record), key=lambda record: record.reference)
 
     def put(self, record: Record) -> None:
@@ -97,14 +99,27 @@ class References:
         with suppress(OSError):  # a home that cannot be written to still boots what it holds
             os.utime(self._path(reference))
 
-    def sweep(self) -> None:
-        """Remove what is no record: left by a process that was killed, or by another version."""
-        for path in self.directory.glob("*"):
-            if not _read(path):
+    def sweep(self) -> bool:
+        """Remove what is no record and never was; whether what is left is all known.
+
+        What another user or a later version has left here may need anything that is in the cache.
+        """
+        known = True
+        for path in self._files():
+            if path.suffix != _SUFFIX or _is_nonsense(path):
                 path.unlink(missing_ok=True)
+            elif not _read(path):
+                known = False
+        return known
+
+    def _files(self) -> list[Path]:
+        try:
+            return sorted(self.directory.iterdir())
+        except FileNotFoundError:
+            return []
 
     def _path(self, reference: str) -> Path:
-        return self.directory / f"{sha256(os.fsencode(reference)).hexdigest()}.json"
+        return self.directory / f"{sha256(os.fsencode(reference)).hexdigest()}{_SUFFIX}"
 
 
 def _encode(record: Record) -> dict[str, object]:
@@ -122,14 +137,42 @@ def _read(path: Path) -> Record | None:
         return None  # as good as none: who needs it asks its source again
 
 
+def _is_nonsense(path: Path) -> bool:
+    try:
+        # Of this version, it would have been read.
+        return json.loads(path.read_bytes()).get("version") in (None, _VERSION) and not _read(path)
+    except OSError:
+        return False
+    except (ValueError, AttributeError):
+        return True
+
+
 def _decode(plain: dict[str, object]) -> Record:
     config, layers, blobs = plain.pop("config"), plain.pop("layers"), plain.pop("blobs")
     if not (isinstance(config, dict) and isinstance(layers, list) and isinstance(blobs, list)):
         raise TypeError("not a record")
-    entrypoint, command = tuple(config.pop("entrypoint")), tuple(config.pop("command"))
-    return Record(
-        **plain,  # type: ignore[arg-type]  # our own file: a wrong name is a TypeError, and nothing else is at stake
+    entrypoint, command = _texts(config.pop("entrypoint")), _texts(config.pop("command"))
+    record = Record(
+        **plain,  # type: ignore[arg-type]  # checked below
         config=ImageConfig(**config, entrypoint=entrypoint, command=command),
         layers=tuple(LayerInfo(**layer) for layer in layers),
         blobs=tuple(digests.valid(blob) for blob in blobs),
     )
+    _check(record, config["env"])
+    return record
+
+
+def _check(record: Record, env: object) -> None:
+    """TypeError if a value of *record*, whose environment was read as *env*, is of another type than it says."""
+    if not isinstance(env, dict) or not isinstance(record.pulled, float) or not isfinite(record.pulled):
+        raise TypeError("not a record")
+    _texts([record.reference, record.pinned, record.digest, record.architecture, record.created, record.disk])
+    _texts([record.config.cwd, record.config.user, *env.values(), *(layer.digest for layer in record.layers)])
+    if not all(type(layer.size) is int and layer.size >= 0 for layer in record.layers):
+        raise TypeError("not a record")
+
+
+def _texts(values: object) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise TypeError(f"not a list of texts: {values!r}")
+    return tuple(values)

@@ -3,8 +3,8 @@ package boot
 import (
 	"errors"
 	"os"
-	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -24,6 +24,7 @@ const (
 type layers struct {
 	writable bool
 	scratch  *os.File // keeps the layers in reach when the root has changed
+	old      string   // where the old root is until seal
 }
 
 // enter mounts the image and makes it the root directory.
@@ -36,7 +37,7 @@ func (l *layers) enter() error {
 	if err := tmpfs.do(); err != nil {
 		return err
 	}
-	for _, name := range []string{"disk", "root", "upper", "work", "var", "varwork"} {
+	for _, name := range []string{"disk", "root", "upper", "work", "image-var", "var", "varwork"} {
 		if err := os.Mkdir(scratch+"/"+name, 0o755); err != nil {
 			return err
 		}
@@ -56,7 +57,8 @@ func (l *layers) enter() error {
 }
 
 func overlayOptions(scratch, lower, upper, work string) string {
-	return "lowerdir=" + lower + ",upperdir=" + scratch + "/" + upper + ",workdir=" + scratch + "/" + work
+	// With redirect_dir a directory of the image can be renamed.
+	return "redirect_dir=on,lowerdir=" + lower + ",upperdir=" + scratch + "/" + upper + ",workdir=" + scratch + "/" + work
 }
 
 // waitFor waits for a disk: the kernel may still be looking for it.
@@ -73,33 +75,45 @@ func waitFor(device string) error {
 	}
 }
 
-// pivot swaps the roots. The old one is now mounted over the new one's top, reachable as ".", until seal.
+// pivot swaps the roots. The old one gets a directory of its own: were it mounted over the new one's top, as is the
+// custom, the image's links to "/.." would lead into it.
 func (l *layers) pivot() error {
 	var err error
 	if l.scratch, err = os.Open(scratch); err != nil {
 		return err
 	}
-	if err := os.Chdir(root); err != nil {
+	old, err := os.MkdirTemp(root, ".aegis-")
+	if err != nil {
 		return err
 	}
-	if err := syscall.PivotRoot(".", "."); err != nil {
+	if err := syscall.PivotRoot(root, old); err != nil {
 		return os.NewSyscallError("pivot_root", err)
 	}
-	return nil
+	l.old = strings.TrimPrefix(old, root)
+	return os.Chdir("/")
 }
 
 // mountVar gives /var a throw-away layer of its own when the root has none. It uses the disk as the lower layer, not
 // the root, so that an overlay can be mounted in there: the kernel stacks two at most.
 func (l *layers) mountVar() error {
-	real, err := realVar()
-	if l.writable || err != nil {
+	if l.writable {
+		return nil
+	}
+	real, err := follow("/var", ours)
+	if err != nil {
 		return err
 	}
 	below := l.below()
-	if _, err := os.Lstat(below + "/disk" + real); err != nil {
+	// The disk may have something else in the place of the directory that is in the root.
+	image := below + "/disk" + real
+	if info, err := os.Lstat(image); err != nil || !info.IsDir() {
 		return mount{below + "/var", real, "", syscall.MS_BIND, ""}.do()
 	}
-	return mount{"overlay", real, "overlay", nosuid | nodev, overlayOptions(below, below+"/disk"+real, "var", "varwork")}.do()
+	lower := below + "/image-var" // a name of our own: one of the image's could be taken for more options
+	return mountAll([]mount{
+		{image, lower, "", syscall.MS_BIND, ""},
+		{"overlay", real, "overlay", nosuid | nodev, overlayOptions(below, lower, "var", "varwork")},
+	})
 }
 
 // below is the way to the layers when the root has changed.
@@ -107,23 +121,14 @@ func (l *layers) below() string {
 	return "/proc/self/fd/" + strconv.Itoa(int(l.scratch.Fd()))
 }
 
-// realVar returns the directory that /var is, which the image may have made a symbolic link.
-func realVar() (string, error) {
-	real, err := filepath.EvalSymlinks("/var")
-	if info, failure := os.Stat("/var"); err == nil && failure == nil && info.IsDir() && real != "/" {
-		return real, nil
-	}
-	return "/var", replace("/var")
-}
-
 // seal makes the root read-only and lets go of the old one: nothing of the harness's disk or of the layers can be
 // reached from the guest's tree any more.
 func (l *layers) seal() error {
 	l.scratch.Close()
-	if err := syscall.Unmount(".", syscall.MNT_DETACH); err != nil {
+	if err := syscall.Unmount(l.old, syscall.MNT_DETACH); err != nil {
 		return os.NewSyscallError("umount of the old root", err)
 	}
-	if err := os.Chdir("/"); err != nil {
+	if err := os.Remove(l.old); err != nil {
 		return err
 	}
 	if l.writable {

@@ -3,6 +3,8 @@ package boot
 import (
 	"errors"
 	"os"
+	"path/filepath"
+	"slices"
 	"syscall"
 )
 
@@ -91,14 +93,25 @@ func directories() error {
 			}
 		}
 	}
-	for _, path := range theirs {
-		if info, err := os.Stat(path); err != nil || !info.IsDir() {
+	// Once more for what led through a link that had to be replaced.
+	for _, path := range slices.Concat(theirs, theirs) {
+		if !usable(path) {
 			if err := replace(path); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// usable tells whether *path* is a directory, or leads to one that is not the root, by a way that no mount changes.
+func usable(path string) bool {
+	info, err := os.Stat(path)
+	if err != nil || !info.IsDir() {
+		return false
+	}
+	real, err := follow(path, ours)
+	return err == nil && real != "/"
 }
 
 // replace puts an empty directory where the image has something else or nothing.
@@ -127,7 +140,7 @@ func writeFiles(hostname string) error {
 
 // writeFresh never follows a symbolic link of the image.
 func writeFresh(path, text string) error {
-	if err := os.RemoveAll(path); err != nil {
+	if err := makeRoom(path); err != nil {
 		return err
 	}
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o644)
@@ -136,4 +149,25 @@ func writeFresh(path, text string) error {
 	}
 	_, err = file.WriteString(text)
 	return errors.Join(err, file.Close())
+}
+
+// makeRoom makes *path* free. A directory is put aside: to remove all that is in it may take longer than a boot.
+func makeRoom(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case os.IsNotExist(err):
+		return nil
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return os.Remove(path)
+	}
+	aside, err := os.MkdirTemp(filepath.Dir(path), filepath.Base(path)+".image-")
+	if err != nil {
+		return err
+	}
+	if err := syscall.Rename(path, aside); err != nil { // os.Rename replaces no directory, not even an empty one
+		return &os.LinkError{Op: "rename", Old: path, New: aside, Err: err}
+	}
+	return nil
 }

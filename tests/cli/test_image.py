@@ -50,7 +50,7 @@ def test_run_with_a_policy(cli, registry, empty_home):
     assert b"aegis image pull" in refused.stderr
     first = cli(*words)
     assert first.stdout == b"hello from scratch\n"
-    assert b"downloaded" in first.stderr
+    assert b"fetched" in first.stderr
     with registry.listening() as heard:
         again = cli(*words, "--pull", "never")
     assert (again.stdout, heard) == (b"hello from scratch\n", [])
@@ -79,7 +79,7 @@ def test_pull(cli, registry, images, empty_home):
     lines = done.stderr.decode().splitlines()
     assert len(lines) == 6
     for line in lines:
-        assert re.fullmatch(r"layer [123]/3 [0-9a-f]{12} (downloaded|unpacked) [\d.]+ k?M?B", line), line
+        assert re.fullmatch(r"layer [123]/3 [0-9a-f]{12} (fetched|unpacked) [\d.]+ k?M?B", line), line
     again = cli("image", "pull", reference)
     assert again.stdout == done.stdout
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 
 import pytest
@@ -124,3 +125,26 @@ def test_outside_its_block():
     """A sandbox that was not entered has not booted, and says so."""
     with pytest.raises(aegis.SandboxClosed, match="async with"):
         asyncio.run(aegis.AsyncSandbox().run("true"))
+
+
+def test_leaving_while_an_image_is_made(tmp_path, empty_home):
+    """A task that is cancelled while its image is being made ends that, too."""
+    (tmp_path / "tree").mkdir()
+    for number in range(50):
+        (tmp_path / "tree" / str(number)).write_bytes(bytes(100))
+    begun = threading.Event()
+
+    def progress(_: aegis.Progress) -> None:
+        begun.set()
+        time.sleep(0.3)
+
+    async def main() -> None:
+        sandbox = aegis.AsyncSandbox(f"dir:{tmp_path / 'tree'}", progress=progress)
+        task = asyncio.create_task(sandbox.__aenter__())
+        await asyncio.to_thread(begun.wait)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert not list(empty_home.rglob("*.erofs"))

@@ -410,7 +410,7 @@ def test_progress(registry, images, empty_home):
     heard: list[aegis.Progress] = []
     aegis.Image.pull(registry.name("python:1"), progress=heard.append)
     steps = {(one.number, one.step): one for one in heard}
-    assert set(steps) == {(number, step) for number in range(1, LAYERS + 1) for step in ("download", "unpack")}
+    assert set(steps) == {(number, step) for number in range(1, LAYERS + 1) for step in ("fetch", "unpack")}
     sizes = [layer["size"] for layer in images.manifest("python")["layers"]]
     for (number, step), last in steps.items():
         told = [one for one in heard if (one.number, one.step) == (number, step)]
@@ -418,7 +418,7 @@ def test_progress(registry, images, empty_home):
         assert done == sorted(done)
         assert {one.layers for one in told} == {LAYERS}
         assert (last, last.done) == (told[-1], last.total)
-        if step == "download":
+        if step == "fetch":
             assert last.total == sizes[number - 1]
 
 
@@ -428,7 +428,7 @@ def test_a_callers_own_error_ends_a_pull(registry, empty_home):
     def stop(progress: aegis.Progress) -> None:
         raise KeyError(progress.step)
 
-    with pytest.raises(KeyError, match="download"):
+    with pytest.raises(KeyError, match="fetch"):
         aegis.Image.pull(registry.name("python:1"), progress=stop)
     assert not aegis.Image.list()
     assert aegis.Image.pull(registry.name("python:1"))

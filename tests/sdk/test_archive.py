@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from aegis_sdk.errors import AegisError, ArchitectureNotFound, ImageFailed, ImageInvalid, ImageNotFound
 from aegis_sdk.images.local import archive
 from aegis_sdk.images.local.archive import DockerArchive
+from aegis_sdk.images.manifest import configuration
 from tests.sdk.image_blobs import Shelf, digest, tagged, tar, unprivileged
 
 LAYERS = (tar(a=b"1"), tar(b=b"2" * 100_000))
@@ -147,7 +148,7 @@ def test_choice(source, place):
     place.write_bytes(tar(**files, **{"manifest.json": manifest(*images)}))
     assert found(source, place, "one:1").digest == found(source, place, "both").digest == digest(first)
     assert found(source, place, "localhost:5000/two:latest").digest == digest(second)
-    with pytest.raises(ImageNotFound, match=r"2 images to choose from in .*'one:1'") as caught:
+    with pytest.raises(ImageNotFound, match=r"there are 2 images to choose from in .*'one:1'") as caught:
         found(source, place)
     assert f"docker-archive:{place}:NAME" in caught.value.hint
 
@@ -177,6 +178,30 @@ def test_variants_of_one_name(source, place):
     both = manifest(("1.json", ["app"], ["a", "b"]), ("2.json", ["app"], ["a", "b"]))
     place.write_bytes(tar(**files, **{"manifest.json": both}))
     assert found(source, place, "app").digest == digest(files["2.json"])
+
+
+def test_many_images_of_one_config(source, place, monkeypatch):
+    """However many images share a config, it is read once."""
+    calls = list[str]()
+
+    def counted(data, what):
+        calls.append(what)
+        return configuration(data, what)
+
+    monkeypatch.setattr(archive, "configuration", counted)
+    images: list[tuple[str, list[str], list[str]]] = [(n, ["app"], []) for n in ("c", "./c", "x/../c") * 100]
+    place.write_bytes(tar(**{"c": config("linux/arm64"), "manifest.json": manifest(*images)}))
+    with pytest.raises(ArchitectureNotFound):
+        found(source, place, "app")
+    assert len(calls) == 1
+
+
+def test_many_images_of_one_name(source, place):
+    """More images of one name than it can have variants are refused before any of them is read."""
+    images: list[tuple[str, list[str], list[str]]] = [(f"c{n}", ["app"], []) for n in range(17)]
+    place.write_bytes(tar(**{f"c{n}": b"{" for n in range(17)}, **{"manifest.json": manifest(*images)}))
+    with pytest.raises(ImageInvalid, match="more than 16 images"):
+        found(source, place, "app")
 
 
 def test_what_is_not_there(source, place):
@@ -209,14 +234,14 @@ def extended(size, data=b""):
 BROKEN = {
     b"": "no docker archive: there is no manifest.json",
     bytes(10240): "no docker archive: there is no manifest.json",
-    b"x" * 1000: "no docker archive",
+    b"x" * 1000: "is no docker archive: it is no tar",
     with_size(100): "ends in the middle",
     with_size(1 << 70): "size",
     with_size(-512): "size",
     extended(2 << 20): "takes more than 1 MiB",
     extended(9, b"99 path=x\n".ljust(512, b"\0")): "pax header",
     gzip.compress(tar(**saved()))[:-30]: "ends in the middle",
-    b"BZh91AY&SY" + bytes(100): "bzip2",
+    b"BZh91AY&SY" + bytes(100): r"image\.tar: it is compressed with bzip2",
     tar(**{"oci-layout": b"{}"}): "no manifest.json",
     tar(**{"manifest.json": b"{}"}): "manifest.json'",
     tar(**{"manifest.json": b"[1]"}): "manifest.json'",
@@ -228,6 +253,8 @@ BROKEN = {
     tar(**{"manifest.json": manifest(("c", [], [["a"]])), "c": config()}): "'Layers' is not text",
     tar(**{"manifest.json": manifest(("c", [], ["a"])), "c": config(), "a": b""}): "1 layers, its config 2",
     tar(**{"manifest.json": manifest(("c", [], [])), "c": b"[]"}): "is no JSON object",
+    tar(**{"manifest.json": manifest(("./" * 50_000 + "c", [], [])), "c": b"[]"}): r"image.tar: '[./]{200}' is no JSON",
+    tar(**{"manifest.json": manifest(("./" * 50_000 + "c", [], [])), "c": b" " * (9 << 20)}): r"tar: '[./]{200}' is la",
 }
 
 

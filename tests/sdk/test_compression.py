@@ -14,7 +14,7 @@ import pytest
 
 from aegis_sdk.errors import ImageInvalid
 from aegis_sdk.images.base import Kind
-from aegis_sdk.images.layers import tar
+from aegis_sdk.images.layers import compression, tar
 from aegis_sdk.images.layers.compression import PIECE
 from aegis_sdk.images.layers.tar import TarLayer
 from tests.sdk.tars import END, layer, member, read
@@ -105,6 +105,22 @@ def test_window_beyond_the_limit_is_refused():
 
     with pytest.raises(ImageInvalid, match="too large a window"):
         read(layer(member(b"file"), compress=compress))
+
+
+SKIPPED = struct.pack("<II", 0x184D2A50, 0)
+
+
+@pytest.mark.parametrize(
+    ("compress", "empty"),
+    [(gzip.compress, gzip.compress(b"")), (zstd.compress, zstd.compress(b"")), (zstd.compress, SKIPPED)],
+    ids=["gzip", "zstd", "skipped"],
+)
+def test_endless_parts_are_refused(compress, empty, monkeypatch):
+    """A layer of more members or frames than files could need is refused: they cost time, though they hold nothing."""
+    monkeypatch.setattr(compression, "PARTS_MAX", 1000)
+    assert only(member(b"file"), compress=lambda data: compress(data) + empty * 999)
+    with pytest.raises(ImageInvalid, match="more than 1,000 parts"):
+        read(layer(member(b"file"), compress=lambda data: empty * 1000 + compress(data)))
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, zstd.compress], ids=["gzip", "zstd"])

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from aegis_sdk.errors import RegistryDenied
-from aegis_sdk.images.registry.credentials import Credentials, find
+from aegis_sdk.images.registry import credentials
+from aegis_sdk.images.registry.credentials import Credentials, faults, find
 
 SECRET = "gr33n:w0rd é"
 
@@ -20,8 +21,9 @@ def _auth(user: str = "me", password: str = SECRET) -> dict[str, str]:
 
 
 @pytest.fixture
-def environ(tmp_path: Path) -> dict[str, str]:
+def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """A user without any credentials."""
+    monkeypatch.setattr(credentials, "_RUNTIME", f"{tmp_path}/none")
     return {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
 
 
@@ -82,6 +84,38 @@ def test_the_order_of_the_files(environ):
         assert find("q.io", "x", environ=environ).user == file
         Path(home, file).unlink()
     assert find("q.io", "x", environ=environ) is None
+
+
+def test_podman_without_a_session(environ, monkeypatch):
+    """Without XDG_RUNTIME_DIR the session's file is where podman puts it then."""
+    monkeypatch.setattr(credentials, "_RUNTIME", f"{environ['HOME']}/containers")
+    auths = {"auths": {"q.io": _auth()}}
+    _write(environ["HOME"], auths, f"containers/{os.getuid()}/auth.json")
+    assert find("q.io", "x", environ=environ) == Credentials(user="me", password=SECRET)
+    assert find("q.io", "x", environ={**environ, "XDG_RUNTIME_DIR": f"{environ['HOME']}/run"}) is None
+
+
+def test_user_and_password_by_name(environ):
+    """An entry may name user and password as they are; what is encoded beside them wins."""
+    plain = {"username": "u", "password": SECRET}
+    _write(environ["HOME"], {"auths": {"q.io": plain, "r.io": {**plain, **_auth()}}})
+    assert find("q.io", "x", environ=environ) == Credentials(user="u", password=SECRET)
+    assert find("r.io", "x", environ=environ).user == "me"
+
+
+def test_faults(environ):
+    """All files are looked through without a helper being run; what is sound has no faults."""
+    _helper(environ, "mine", 'touch "$HOME/asked"')
+    sound = {"auths": {"q.io": _auth(), "r.io": {}}, "credsStore": "mine", "credHelpers": {"s.io": "mine"}}
+    _write(environ["HOME"], sound)
+    assert list(faults(environ)) == []
+    broken = _write(environ["HOME"], SECRET, ".config/containers/auth.json")
+    file = _write(environ["HOME"], {"auths": {"q.io": _auth()}, "credHelpers": {"q.io": "gone"}})
+    assert list(faults(environ)) == [
+        f"the file of credentials {broken} is not the JSON that docker and podman write",
+        f"the file of credentials {file} names a credential helper that is not installed: docker-credential-gone",
+    ]
+    assert not Path(environ["HOME"], "asked").exists()
 
 
 def test_identity_tokens(environ):
@@ -161,15 +195,18 @@ def test_a_helper_that_cannot_be(environ, name):
         f'{{"auths": "{SECRET}"}}',
         f'{{"auths": {{"q.io": "{SECRET}"}}}}',
         '{"auths": {"q.io": {"auth": 5}}}',
+        '{"auths": {"q.io": {"username": "u", "password": ["w0rd"]}}}',
         '{"auths": {"q.io": {"auth": "cGFzcw=="}}}',
         "[" * 100_000,
         "",
     ],
-    ids=range(9),  # a temporary directory is named after them
+    ids=range(10),  # a temporary directory is named after them
 )
 def test_a_broken_file(environ, text):
     """A broken file is named, and nothing of what it holds."""
     file = _write(environ["HOME"], text)
+    (fault,) = faults(environ)
+    assert "w0rd" not in fault
     with pytest.raises(RegistryDenied, match=str(file)) as caught:
         find("q.io", "x", environ=environ)
     assert "w0rd" not in str(caught.value)

@@ -100,7 +100,7 @@ BAD = {
     "layer 2 of 2: 'a' is a hard link to 'b'": layer(hardlink(b"a", b"b")),
     "what no disk can: '/a': the device number": layer(member(b"a", b"3", dev=(5000, 1))),
     "what no disk can: '/a': the owner": layer(member(b"a", owner=(2**32 - 1, 0))),
-    "what no disk can: '/a': extended attribute .* over 65535": layer(
+    "layer 2 of 2: 'a': extended attribute .* over 65535": layer(
         pax((b"SCHILY.xattr.user.a", b"v" * 70_000)), member(b"a")
     ),
     "what no disk can: '/x*': the name": layer(pax((b"linkpath", b"x" * 300)), symlink(b"a", b""), member(b"a/b")),

@@ -1,5 +1,7 @@
 """How layers come: several at a time, while others are read; and how that ends."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -9,9 +11,26 @@ import pytest
 
 from aegis_sdk.errors import ImageInvalid, RegistryFailed
 from aegis_sdk.images.base import Entry, Kind
+from aegis_sdk.images.layers import disk
 from aegis_sdk.images.layers.tar import TarLayer
 from aegis_sdk.model import Progress
 from tests.sdk.tars import hardlink, layer, member, written
+
+#: A pull in a thread of its own, whose layers never come, by a program that ends.
+ENDING = """
+import io, threading, time
+from aegis_sdk.images.layers.disk import write
+
+class Endless:
+    digest, size = "sha256:" + "0" * 64, 1
+    def fetch(self, report):
+        begun.set()
+        time.sleep(60)
+
+begun = threading.Event()
+threading.Thread(target=write, args=(io.BytesIO(), [Endless()] * 6, lambda _: None), daemon=True).start()
+begun.wait()
+"""
 
 
 @attrs.define(eq=False)
@@ -112,6 +131,13 @@ def test_failed_layer_ends_the_fetches():
     assert other.ended
 
 
+def test_reading_says_which_layer():
+    """When layers are only read, what is wrong with one is said with which it is."""
+    torn = attrs.evolve(layer(member(b"a")), digest=f"sha256:{'0' * 64}")
+    with pytest.raises(ImageInvalid, match=r"^layer 2 of 2: its content is not"):
+        disk.read([layer(member(b"b")), torn], lambda _: None)
+
+
 def test_fetches_end_a_long_layer():
     """A failed fetch is seen before the layer below has been read, and is not hidden by those that it ends."""
 
@@ -125,7 +151,7 @@ def test_fetches_end_a_long_layer():
         written(Endless(lambda _: None), Slow(fail(RegistryFailed("gone"))), Slow(forever), Slow(forever))
 
 
-@pytest.mark.parametrize("step", ["download", "unpack"])
+@pytest.mark.parametrize("step", ["fetch", "unpack"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, BrokenPipeError])
 def test_interrupted(step, error):
     """Ctrl-C, or a progress callback that fails, ends everything and comes through as it is."""
@@ -137,6 +163,30 @@ def test_interrupted(step, error):
     other = Slow(forever)
     with pytest.raises(error, match="enough"):
         written(layer(member(b"a")), other, progress=progress)
+
+
+def test_a_program_ends_while_layers_come():
+    """A program that ends does not wait for layers that nobody waits for any more."""
+    begin = time.monotonic()
+    subprocess.run([sys.executable, "-c", ENDING], check=True, timeout=15)
+    assert time.monotonic() - begin < 10
+
+
+def test_no_thread_to_be_had(monkeypatch):
+    """When the system gives no more threads, those that there are end, and its error comes through."""
+    start = threading.Thread.start
+    started: list[threading.Thread] = []
+
+    def limited(thread):
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    with pytest.raises(RuntimeError, match="can't start"):
+        written(Slow(forever), Slow(forever))
+    assert not started[0].is_alive()
 
 
 def test_progress():
@@ -153,12 +203,12 @@ def test_progress():
     layers = [layer(member(b"%d" % number, data=b"x" * 100_000 * number)) for number in range(1, 6)]
     written(*layers, progress=progress)
     for number, one in enumerate(layers, 1):
-        for step, size in (("download", one.size), ("unpack", 100_000 * number)):
+        for step, size in (("fetch", one.size), ("unpack", 100_000 * number)):
             told = [p for p in said if (p.number, p.step) == (number, step)]
             assert {(p.layer, p.layers) for p in told} == {(one.digest, 5)}
             assert [p.done for p in told] == sorted(p.done for p in told)
             assert (told[0].done, told[-1].done, told[-1].total) == (0, size, size)
-            assert {p.total for p in told[:-1]} <= {one.size if step == "download" else None}
+            assert {p.total for p in told[:-1]} <= {one.size if step == "fetch" else None}
 
 
 def test_progress_is_seldom():

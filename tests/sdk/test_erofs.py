@@ -5,11 +5,13 @@ nanosecond; for the rest there is erofs_reader.
 """
 
 import io
+import itertools
 import os
 import stat
 import struct
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import attrs
@@ -18,6 +20,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from aegis_sdk.images.erofs import BATCH, BLOCK, ErofsWriter
+from aegis_sdk.images.holes import HOLE
 from aegis_sdk.images.tree import Extent, File, Metadata, Special
 from tests.sdk.erofs_reader import XATTR_PREFIXES, Reader
 from tests.sdk.erofs_trees import PLAIN, blob, check, directory, fsck, link, trees, write
@@ -54,6 +57,24 @@ def test_any_tree_comes_back(root):
         image = Path(folder, "image.erofs")
         write(image, root)
         check(image, root)
+
+
+@pytest.mark.parametrize("before", [0, 1, BLOCK - 1, BLOCK, BATCH - 1, BATCH, BATCH + 5])
+@pytest.mark.parametrize("after", [b"", b"x"])
+def test_holes_are_zeros(before, after):
+    """Holes between data are zeros of their size, wherever they begin, as if they had been written."""
+    told, written = io.BytesIO(), io.BytesIO()
+    chunks = [b"y" * before, HOLE, HOLE, after, HOLE, after]
+    extents = ErofsWriter(told).add(chunks), ErofsWriter(written).add(bytearray(chunk) for chunk in chunks)
+    assert extents[0] == extents[1]
+    assert told.getvalue() == written.getvalue()
+
+
+def test_holes_cost_nothing():
+    """A hole of many gibibytes takes no time to write."""
+    writer, begin = ErofsWriter(io.BytesIO()), time.monotonic()
+    assert writer.add(itertools.chain([b"x"], itertools.repeat(HOLE, 60_000))).size == 60_000 * len(HOLE) + 1
+    assert time.monotonic() - begin < 5
 
 
 def test_the_reader_agrees_with_mkfs(image):

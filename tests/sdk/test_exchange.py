@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -163,6 +164,19 @@ def test_a_host_without_tls(registry, other, find):
     assert caught.value.hint.endswith(f"AEGIS_PLAIN_HTTP={other.host}")
 
 
+def test_what_the_doctor_sees(source, tmp_path):
+    """Files of credentials are listed when they are sound, and named with what is wrong when they are not."""
+    _log_in(tmp_path, "registry.example")
+    (sound,) = source().check()
+    assert sound.ok
+    assert f"{tmp_path}/.docker/config.json" in sound.seen
+    (tmp_path / ".docker/config.json").write_text(f'{{"{SECRET}')
+    (broken,) = source().check()
+    assert (broken.ok, broken.required) == (False, False)
+    assert f"{tmp_path}/.docker/config.json is not the JSON" in broken.seen
+    assert SECRET not in broken.seen + broken.fix
+
+
 def test_a_system_without_authorities(monkeypatch):
     """Where the system knows no authority, those that came with Python's packages are taken."""
     monkeypatch.setattr(ssl.SSLContext, "load_default_certs", lambda *_arguments: None)
@@ -195,6 +209,55 @@ def test_a_proxy_for_https(other, source):
     with pytest.raises(RegistryFailed, match=r"the proxy has no way to registry\.example: 403"):
         source(environ={"https_proxy": other.host}).find("registry.example/a/b", architecture="amd64")
     assert {asked.method for asked in other.asked} == {"CONNECT"}
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("proxied", ["http", "https"])
+def test_a_proxy_that_is_down(source, scheme, proxied):
+    """A proxy that nothing answers at is named as that, without its password; the registry is not blamed."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        environ = {f"{scheme}_proxy": f"{proxied}://me:{SECRET}@{address}"}
+        plain = ["registry.example"] if scheme == "http" else []
+        with pytest.raises(RegistryFailed) as caught:
+            source(*plain, environ=environ).find("registry.example/a/b", architecture="amd64")
+    assert str(caught.value).startswith(f"the proxy on the way to registry.example fails: nothing answers at {address}")
+    assert "HTTPS_PROXY" in caught.value.hint
+    assert SECRET not in str(caught.value)
+
+
+def test_a_proxy_that_hangs(source):
+    """A proxy that takes a connection and says nothing is what has stalled."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        with pytest.raises(
+            RegistryFailed, match=rf"proxy on the way to registry\.example fails: {address} has stalled"
+        ):
+            source(environ={"https_proxy": address}).find("registry.example/a/b", architecture="amd64")
+
+
+def test_a_proxy_without_tls(other, source):
+    """TLS to a proxy that has none is the proxy's fault."""
+    environ = {"https_proxy": f"https://{other.host}"}
+    with pytest.raises(RegistryFailed, match=f"the proxy on the way to .* fails: {other.host} does not speak TLS"):
+        source(environ=environ).find("registry.example/a/b", architecture="amd64")
+
+
+def test_a_registry_behind_a_proxy(other, source, authority):
+    """What is wrong with a registry behind a proxy is not said of the proxy."""
+    with HostileRegistry(authority) as secured:
+        other.on("registry.example:443", tunnel(secured.host))
+        with pytest.raises(RegistryFailed, match=r"^the certificate of registry\.example is not trusted"):
+            source(environ={"https_proxy": other.host}).find("registry.example/a/b", architecture="amd64")
+
+
+def test_a_host_that_is_not(source):
+    """A host that does not exist is told with the image that it was to be asked for."""
+    with pytest.raises(
+        RegistryFailed, match=r"no host gone\.invalid, which was to be asked for gone\.invalid/a/b:latest"
+    ):
+        source().find("gone.invalid/a/b", architecture="amd64")
 
 
 @pytest.mark.parametrize("address", ["socks5://h:1", "http://u:gr33n@", "http://h:x", "file:///x"])

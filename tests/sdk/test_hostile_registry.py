@@ -23,7 +23,7 @@ IMAGE = make_image(bytes(range(256)) * 200)
 MANIFEST = "/v2/a/b/manifests/latest"
 BLOB = f"/v2/a/b/blobs/{IMAGE.layer}"
 CONFIG = f"/v2/a/b/blobs/{next(iter(IMAGE.blobs))}"
-PATIENCE = Patience(connect=1.0, stall=0.4, slowest=2000, tries=3, pause=0.01, longest_wait=2.0)
+PATIENCE = Patience(connect=1.0, stall=0.4, slowest=2000, tries=3, pause=0.01, longest_wait=2.0, whole=1.0)
 SECRET = "gr33n"
 
 
@@ -308,6 +308,37 @@ def test_slow_loris(registry, find, answer, path):
         _fetch(find())
     assert time.monotonic() - begin < 2 * PATIENCE.tries * PATIENCE.stall
     assert len(registry.requests(path)) == PATIENCE.tries
+
+
+def _forever_soon(talk: Conversation) -> None:
+    while not talk.server.registry.closing.wait(0.02):
+        talk.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 20)
+
+
+@pytest.mark.parametrize("path", [MANIFEST, BLOB], ids=["manifest", "layer"])
+def test_interim_answers_without_end(registry, find, path):
+    """A registry that always promises to go on, at whatever pace, has stalled."""
+    registry.on(path, _forever_soon)
+    begin = time.monotonic()
+    with pytest.raises(RegistryFailed, match=r"stalled: the head of an answer did not end"):
+        _fetch(find())
+    assert time.monotonic() - begin < 3 * PATIENCE.tries * PATIENCE.stall
+
+
+@pytest.mark.parametrize("path", [MANIFEST, CONFIG], ids=["manifest", "config"])
+def test_a_small_answer_that_takes_long(registry, find, path):
+    """A manifest or config that comes fast enough to be no stall, but far too slowly for what it is, is given up."""
+
+    def slow(talk: Conversation) -> None:
+        talk.head(200, Content_Length="4000000")
+        while not talk.server.registry.closing.wait(0.02):
+            talk.wfile.write(bytes(200))
+
+    registry.on(path, slow)
+    begin = time.monotonic()
+    with pytest.raises(RegistryFailed, match="takes too long for a small answer"):
+        find()
+    assert time.monotonic() - begin < 2 * PATIENCE.whole
 
 
 def test_a_stall_is_got_over(registry, find):

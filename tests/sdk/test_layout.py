@@ -52,7 +52,7 @@ def test_real_layout(place, tmp_path):
     assert read(image) == [[b"hello"]]
     assert (dict(image.config.env), image.config.command, image.config.user) == ({"A": "1"}, ("/hello",), "7")
     assert image.created
-    with pytest.raises(ImageNotFound, match=r"2 images to choose from in .*tags: 'one', 'two'"):
+    with pytest.raises(ImageNotFound, match=r"there are 2 images to choose from in .*tags: 'one', 'two'"):
         found(f"oci:{place}", architecture)
 
 

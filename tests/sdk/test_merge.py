@@ -2,6 +2,7 @@
 
 import io
 import stat
+import struct
 import tracemalloc
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 
 from aegis_sdk.errors import ImageInvalid
 from aegis_sdk.images.base import Entry, Kind
-from aegis_sdk.images.erofs import BLOCK, ErofsWriter
+from aegis_sdk.images.erofs import BLOCK, XATTRS_MAX, ErofsWriter
 from aegis_sdk.images.layers import merge as merging
 from aegis_sdk.images.layers import paths as looking_up
 from aegis_sdk.images.layers.merge import Merge
@@ -234,11 +235,61 @@ def test_hidden_directory_is_as_new():
 
 def test_xattrs_that_no_disk_should_hold():
     """What is an overlay's own or has no place in EROFS is left out; the rest is kept."""
-    good = {b"user.a": b"1", b"security.capability": b"2", b"trusted.x": b"3", b"system.posix_acl_access": b"4"}
+    good = {b"user.a": b"1", b"security.capability": b"2", b"trusted.x": b"3"}
     bad = {b"trusted.overlay.opaque": b"y", b"lustre.lov": b"", b"user.": b"", b"nothing": b"", b"system.other": b""}
     found = kept(merged([put(b"a", xattrs=good | bad), folder(b"b", xattrs=bad)]))
     assert found[b"a",].metadata.xattrs == good
     assert found[b"b",].metadata.xattrs == {}
+
+
+OWNER, GROUP, OTHERS, MASK = (1, 7, 2**32 - 1), (4, 5, 2**32 - 1), (32, 4, 2**32 - 1), (16, 7, 2**32 - 1)
+USER = (2, 5, 1000)
+
+
+def acl(*entries, version=2):
+    return struct.pack("<I", version) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+GOOD_ACLS = [
+    acl(OWNER, GROUP, OTHERS),
+    acl(OWNER, GROUP, MASK, OTHERS),
+    acl(OWNER, USER, USER, GROUP, (8, 1, 5), MASK, OTHERS),
+]
+BAD_ACLS = {
+    "nothing": b"",
+    "half a header": b"\2\0",
+    "no entries": acl(),
+    "another version": acl(OWNER, GROUP, OTHERS, version=1),
+    "half an entry": acl(OWNER, GROUP, OTHERS)[:-4],
+    "no others": acl(OWNER, GROUP),
+    "no mask": acl(OWNER, USER, GROUP, OTHERS),
+    "disorder": acl(GROUP, OWNER, OTHERS),
+    "an unknown tag": acl(OWNER, GROUP, OTHERS, (64, 7, 0)),
+    "a large tag": acl((257, 7, 0), GROUP, OTHERS),
+    "rights that are none": acl((1, 8, 0), GROUP, OTHERS),
+    "nobody": acl(OWNER, (2, 5, 2**32 - 1), GROUP, MASK, OTHERS),
+}
+
+
+@pytest.mark.parametrize("name", [b"system.posix_acl_access", b"system.posix_acl_default"])
+def test_acls(name):
+    """An access control list that Linux can read is kept; one that would make its file unusable is left out."""
+    for path in (b"a", b"/"):
+        for value in GOOD_ACLS:
+            assert kept(merged([folder(path, xattrs={name: value})])).popitem()[1].metadata.xattrs == {name: value}
+        for why, value in BAD_ACLS.items():
+            assert kept(merged([folder(path, xattrs={name: value})])).popitem()[1].metadata.xattrs == {}, why
+
+
+def test_too_many_attributes_of_one_file():
+    """A file with more attributes than a disk can hold is refused by its name, before anything that comes after it."""
+
+    def layer():
+        yield put(b"much", xattrs={b"user.%d" % n: b"x" * 60_000 for n in range(XATTRS_MAX // 60_000 + 1)})
+        raise AssertionError("it went on")
+
+    with pytest.raises(ImageInvalid, match="'much': the extended attributes take more than"):
+        new().apply(layer())
 
 
 def test_dead_files():
@@ -267,10 +318,10 @@ def many(count, path):
 
 
 def test_too_many_entries():
-    """A million entries are the most that an image may have, whiteouts among them."""
+    """Half a million entries are the most that an image may have, whiteouts among them."""
     merge = new()
-    merge._entries = 900_000  # it would take the better part of a test's time to come so far
-    with pytest.raises(ImageInvalid, match="more than 1,000,000 files and directories"):
+    merge._entries = 400_000  # it would take the better part of a test's time to come so far
+    with pytest.raises(ImageInvalid, match="more than 500,000 files and directories"):
         merge.apply(many(100_001, b".wh.%d"))
 
 
@@ -293,7 +344,8 @@ def test_too_much_to_hold(monkeypatch):
     """Attributes and targets cannot fill the memory."""
     monkeypatch.setattr(merging, "MAX_HELD", 16 << 20)
     for give in (
-        lambda n: put(b"%d" % n, Kind.FIFO, xattrs={b"user.a": b"%d" % n * 30_000}),
+        lambda n: put(b"%d" % n, Kind.FIFO, xattrs={b"user.a": (b"%d" % n).ljust(60_000)}),
+        lambda n: put(b"%d" % n, Kind.FIFO, xattrs={b"user.%d" % m: b"" for m in range(500)}),
         lambda n: link(b"%d" % n, (b"%d" % n).ljust(4095, b"x")),
     ):
         tracemalloc.start()
@@ -336,6 +388,30 @@ def test_long_ways(monkeypatch):
 
     with pytest.raises(ImageInvalid, match="too long a way"):
         new().apply(slow())
+
+
+def test_long_words_are_long_ways(monkeypatch):
+    """Targets and paths of nothing but slashes and dots count by what it takes to read them."""
+    monkeypatch.setattr(looking_up, "STEPS_MAX", 1_000_000)
+    links = [link(b"l%d" % n, b"./" * 2040 + b"l%d" % (n + 1)) for n in range(100)]
+    for layer in (
+        [*links, *(put(b"l0/.wh.x") for _ in range(10))],
+        [put(b"/./" * 1300 + b".wh.x") for _ in range(1000)],
+        [put(b"a"), *(hard(b"b", b"./" * 2000 + b"a") for _ in range(1000))],
+    ):
+        with pytest.raises(ImageInvalid, match="too long a way"):
+            new().apply(layer)
+
+
+def test_what_is_remembered_of_long_paths():
+    """Memory does not grow with the length of paths whose directories are there anyway."""
+    merge, deep = new(), b"dd/" * 1300
+    tracemalloc.start()
+    try:
+        merge.apply(put(deep + b"%d/x" % n, Kind.FIFO) for n in range(1000))
+        assert tracemalloc.get_traced_memory()[0] < 12 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_many_whiteouts_are_quick():

@@ -94,7 +94,6 @@ def test_what_is_no_reference(text, words):
         ("docker://alpine", "alpine"),
         ("Alpine:LTS", "alpine:LTS"),
         ("a.b/Owner/Name", "a.b/owner/name"),
-        ("./rootfs", "dir:./rootfs"),
     ],
 )
 def test_what_to_write_instead(text, instead):
@@ -102,6 +101,37 @@ def test_what_to_write_instead(text, instead):
     with pytest.raises(InvalidValue) as caught:
         parse(text)
     assert caught.value.hint.endswith(f"write {instead}")
+
+
+@pytest.mark.parametrize(
+    ("text", "instead"),
+    [
+        ("./hello.tar", "docker-archive:./hello.tar"),
+        ("./hello.tar:app", "docker-archive:./hello.tar:app"),
+        ("./imgs/layout", "oci:./imgs/layout"),
+        ("./imgs/layout:v1", "oci:./imgs/layout:v1"),
+        ("./imgs", "dir:./imgs"),
+        ("~/imgs", "dir:{home}/imgs"),
+    ],
+)
+def test_what_a_path_is_for(tmp_path, monkeypatch, text, instead):
+    """The hint for a path names the scheme of what is there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "hello.tar").touch()
+    (tmp_path / "imgs/layout").mkdir(parents=True)
+    (tmp_path / "imgs/layout/oci-layout").touch()
+    with pytest.raises(InvalidValue, match="looks like a path") as caught:
+        parse(text)
+    assert caught.value.hint.endswith(f"write {instead.format(home=tmp_path)}")
+
+
+@pytest.mark.parametrize("text", ["./gone.tar", "~nobody-of-that-name/x", "./a\0b", "/" + "a" * 300])
+def test_a_path_to_nothing(tmp_path, monkeypatch, text):
+    """A path that leads to nothing is said to do so."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidValue, match="there is no such file"):
+        parse(text)
 
 
 NAMES = st.from_regex(r"[a-z0-9]{1,8}((\.|_|__|-{1,3})[a-z0-9]{1,8}){0,2}", fullmatch=True)

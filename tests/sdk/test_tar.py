@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from aegis_sdk.errors import ImageFailed, ImageInvalid
 from aegis_sdk.images.base import Kind
+from aegis_sdk.images.holes import HOLE
 from aegis_sdk.images.layers.tar import BOMB_RATIO, BOMB_SIZE, TarLayer
 from aegis_sdk.images.layers.tar_headers import EXTENSION_MAX
 from tests.sdk.tars import END, GNU, folder, hardlink, layer, member, number, padded, pax, read, record, symlink
@@ -312,6 +313,16 @@ def test_much_of_nothing_is_no_bomb():
     found = layer(pax((b"GNU.sparse.map", b"0,1"), (b"GNU.sparse.size", size)), member(b"f", data=b"x"))
     assert BOMB_RATIO * found.size < BOMB_SIZE
     assert [entry.size for entry in found.entries()] == [int(size)]
+
+
+def test_holes_come_as_such():
+    """The holes of a sparse file cost neither memory nor a look at them: they are one and the same piece of zeros."""
+    size = 3 * len(HOLE) + 5
+    sparse = pax((b"GNU.sparse.map", b"%d,1" % (size - 1)), (b"GNU.sparse.size", b"%d" % size))
+    entries = layer(sparse, member(b"f", data=b"x")).entries()
+    chunks = list(next(entries).content)
+    assert sum(chunk is HOLE for chunk in chunks) == 3
+    assert b"".join(chunks) == b"x".rjust(size, b"\0")
 
 
 def test_content_that_nobody_takes_is_skipped():

@@ -51,6 +51,17 @@ def test_challenges(headers, expected):
     assert list(challenges(headers)) == [Challenge(scheme, parameters) for scheme, parameters in expected]
 
 
+def test_endless_offers():
+    """Of thousands of ways to authenticate, some are told."""
+
+    class Nobody:
+        def ask(self, realm, parameters, credentials):
+            raise AssertionError(realm, parameters, credentials)
+
+    with pytest.raises(RegistryFailed, match=r"offered: a0, a1, a2, a3, a4\)"):
+        Keyring("r.example", "a/b", lambda: None).renew("", [",".join(f"a{n}" for n in range(9000))], Nobody())
+
+
 @given(st.text(max_size=200) | st.text('Bearer realm="\\,= ', max_size=200))
 def test_any_header_ends(header):
     """Whatever the header says, it is read to an end."""

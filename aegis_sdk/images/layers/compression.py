@@ -12,6 +12,10 @@ from aegis_sdk.errors import ImageInvalid
 CHUNK = 64 << 10
 #: The most that comes out at once, however well it was compressed.
 PIECE = 512 << 10
+#: In how many members or frames a layer may be compressed. Each costs some ten microseconds, whatever it holds: empty
+#: ones of 8 bytes would be half an hour for a gibibyte. Layers that can be read lazily have one or two for each of
+#: their files, others one for some megabytes.
+PARTS_MAX = 1_000_000
 
 _GZIP = b"\x1f\x8b"
 _ZSTD = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", re.DOTALL)  # a frame, or one to be skipped
@@ -28,7 +32,7 @@ def decompressed(read: Read) -> Iterator[bytes]:
     first = _first(read)
     for name, magic in _REFUSED.items():
         if magic.match(first):
-            raise ImageInvalid(f"the layer is compressed with {name}, which no image may be: only gzip and zstd")
+            raise ImageInvalid(f"it is compressed with {name}, which no image may be: only gzip and zstd")
     if first.startswith(_GZIP):
         yield from _gunzip(first, read)
     elif _ZSTD.match(first):
@@ -53,8 +57,10 @@ def _plain(data: bytes, read: Read) -> Iterator[bytes]:
 def _gunzip(data: bytes, read: Read) -> Iterator[bytes]:
     import zlib
 
+    parts = 0
     try:
         while data:
+            parts = _next(parts, "gzip")
             member = zlib.decompressobj(wbits=31)
             while not member.eof:
                 if piece := member.decompress(data or _more(read, "gzip"), PIECE):
@@ -65,7 +71,7 @@ def _gunzip(data: bytes, read: Read) -> Iterator[bytes]:
             while not data and (more := read(CHUNK)):
                 data = more.lstrip(b"\0")
     except zlib.error as error:
-        raise ImageInvalid(f"the layer's gzip data is broken: {error}") from error
+        raise ImageInvalid(f"its gzip data is broken: {error}") from error
 
 
 def _unzstd(data: bytes, read: Read) -> Iterator[bytes]:
@@ -74,8 +80,10 @@ def _unzstd(data: bytes, read: Read) -> Iterator[bytes]:
     else:
         from backports.zstd import ZstdDecompressor, ZstdError
 
+    parts = 0
     try:
         while data:
+            parts = _next(parts, "zstd")
             frame = ZstdDecompressor()
             while not frame.eof:
                 if piece := frame.decompress(data or (_more(read, "zstd") if frame.needs_input else b""), PIECE):
@@ -83,11 +91,17 @@ def _unzstd(data: bytes, read: Read) -> Iterator[bytes]:
                 data = b""
             data = frame.unused_data or read(CHUNK)
     except ZstdError as error:
-        raise ImageInvalid(f"the layer's zstd data is broken or needs too large a window: {error}") from error
+        raise ImageInvalid(f"its zstd data is broken or needs too large a window: {error}") from error
+
+
+def _next(parts: int, kind: str) -> int:
+    if parts == PARTS_MAX:
+        raise ImageInvalid(f"its {kind} data is in more than {PARTS_MAX:,} parts")
+    return parts + 1
 
 
 def _more(read: Read, kind: str) -> bytes:
     data = read(CHUNK)
     if not data:
-        raise ImageInvalid(f"the layer's {kind} data ends in the middle")
+        raise ImageInvalid(f"its {kind} data ends in the middle")
     return data

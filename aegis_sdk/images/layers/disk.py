@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import BinaryIO
 
 import attrs
@@ -39,6 +39,23 @@ def write(out: BinaryIO, layers: Sequence[Layer], progress: Callable[[Progress],
         if error is downloads.error:
             raise
         raise _in_words(error, out) from error
+
+
+def read(layers: Sequence[Layer], progress: Callable[[Progress], None]) -> None:
+    """Read *layers* to their ends, which proves that each is here and is what its digest names."""
+    with Downloads(layers, progress) as downloads:
+        for number, layer in enumerate(layers, 1):
+            downloads.wait(number)
+            which = f"layer {number} of {len(layers)}"
+            with _said_of(which), closing(_watched(layer, downloads)) as entries:
+                for _ in entries:
+                    pass
+
+
+def _watched(layer: Layer, downloads: Downloads) -> Generator[Entry, None, None]:
+    for entry in layer.entries():
+        downloads.check()
+        yield entry
 
 
 def _in_words(error: OSError, out: BinaryIO) -> ImageFailed:
@@ -106,8 +123,8 @@ def _write(out: BinaryIO, layers: Sequence[Layer], downloads: Downloads) -> None
     for number, layer in enumerate(layers, 1):
         downloads.wait(number)
         unpacking = _Unpacking(room, downloads, downloads.meter(number, "unpack"))
-        with closing(unpacking.entries(layer)) as entries:
-            _apply(merge, entries, f"layer {number} of {len(layers)}")
+        with closing(unpacking.entries(layer)) as entries, _said_of(f"layer {number} of {len(layers)}"):
+            merge.apply(entries)
     for extent in merge.dead():
         writer.discard(extent)
     try:
@@ -116,8 +133,9 @@ def _write(out: BinaryIO, layers: Sequence[Layer], downloads: Downloads) -> None
         raise ImageInvalid(f"the image holds what no disk can: {error}") from error
 
 
-def _apply(merge: Merge, entries: Iterator[Entry], which: str) -> None:
+@contextmanager
+def _said_of(which: str) -> Iterator[None]:
     try:
-        merge.apply(entries)
+        yield
     except ImageInvalid as error:
         raise ImageInvalid(f"{which}: {error.message}", hint=error.hint) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
@@ -44,8 +45,6 @@ class Downloads:
     """The layers of one image on their way here, while it is entered; to leave ends them all."""
 
     def __init__(self, layers: Sequence[Layer], progress: Callable[[Progress], None]) -> None:
-        from concurrent.futures import ThreadPoolExecutor
-
         self._layers = layers
         self._progress = progress
         self._telling = threading.Lock()
@@ -53,18 +52,26 @@ class Downloads:
         self._here: set[int] = set()
         self.error: BaseException | None = None  # what a fetch or *progress* has raised, the first of it
         self._over = False
-        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="aegis-layer")
+        self._waiting = deque(range(1, len(layers) + 1))
+        self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
-        for number in range(1, len(self._layers) + 1):
-            self._pool.submit(self._fetch, number)
+        try:
+            for number in range(1, min(AT_ONCE, len(self._layers)) + 1):
+                # A daemon, unlike the threads of an executor: a program that ends does not wait for a registry. What
+                # is cut off there leaves what one that is killed leaves, and the next pull goes on with it.
+                thread = threading.Thread(target=self._work, name=f"aegis-layer-{number}", daemon=True)
+                thread.start()
+                self._threads.append(thread)
+        except BaseException:
+            self._close()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._over = True
-        self._pool.shutdown(cancel_futures=True)
+        self._close()
 
     def wait(self, number: int) -> None:
         """Return when the layer of that number is here; what ended the fetch of any layer is raised."""
@@ -80,7 +87,7 @@ class Downloads:
     def meter(self, number: int, step: str) -> Meter:
         """To say how far that step of the layer is."""
         layer, layers = self._layers[number - 1], len(self._layers)
-        total = layer.size if step == "download" else None
+        total = layer.size if step == "fetch" else None
         state = Progress(layer=layer.digest, number=number, layers=layers, step=step, done=0, total=total)
         return Meter(self._tell, state)
 
@@ -92,8 +99,21 @@ class Downloads:
                 self._end(error)
                 raise
 
+    def _close(self) -> None:
+        self._over = True
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        while not self._over:
+            try:
+                number = self._waiting.popleft()
+            except IndexError:
+                return
+            self._fetch(number)
+
     def _fetch(self, number: int) -> None:
-        meter = self.meter(number, "download")
+        meter = self.meter(number, "fetch")
 
         def report(done: int) -> None:
             if self._over:

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import re
 import stat
+import struct
 from collections.abc import Callable, Iterable, Iterator
 
 import attrs
 
 from aegis_sdk.errors import ImageInvalid
 from aegis_sdk.images.base import Entry, Kind
-from aegis_sdk.images.erofs import TARGET_MAX, XATTR_ACLS, XATTR_PREFIXES
-from aegis_sdk.images.layers.paths import Names, Paths, names_of, shown
+from aegis_sdk.images.erofs import TARGET_MAX, XATTR_ACLS, XATTR_PREFIXES, encode_xattrs
+from aegis_sdk.images.layers.paths import Names, Paths, shown
 from aegis_sdk.images.tree import Directory, Extent, File, Metadata, Node, Special, Symlink
 
-#: The largest images that people publish (CUDA with frameworks) have some 300,000 entries.
-MAX_ENTRIES = 1_000_000
-#: Names, link targets and extended attributes are held in memory until the disk is written; 300,000 take some 30 MB.
+#: The largest images that people publish (CUDA with frameworks) have some 300,000 entries. Until the disk is written
+#: each takes about 1 kB of memory, and the most costly, directories of one entry each, 1.4 kB: 700 MB for so many.
+MAX_ENTRIES = 500_000
+#: What names, link targets and extended attributes may take beside that; 300,000 entries take some 30 MB.
 MAX_HELD = 256 << 20
+#: What an extended attribute takes beside its name and value.
+XATTR_COST = 100
 #: What files may claim to hold, holes included: several times the largest images that people publish.
 MAX_SIZE = 64 << 30
 
 _MARK = b".wh."
 _OPAQUE = b".wh..wh..opq"
+_ACL_HEADER, _ACL_ENTRY = struct.Struct("<I"), struct.Struct("<HHI")  # linux/posix_acl_xattr.h
+_ACL_VERSION = 2
+# The tags of an ACL's entries: owner, users, group, groups, mask, others; who is named needs a mask.
+_ACL_TAGS = re.compile(rb"\x01(\x04|\x02*\x04\x08*\x10)\x20")
+_ACL_NAMED = (0x02, 0x08)
 _AUFS = b".wh..wh."  # what aufs kept for itself, and old Dockers left in layers
 _KINDS = {
     Kind.CHARACTER_DEVICE: stat.S_IFCHR,
@@ -61,7 +71,7 @@ class Merge:
         self._bare.clear()
         for entry in entries:
             self._count(len(entry.path) + len(entry.target))
-            self._apply(entry, names_of(entry.path))
+            self._apply(entry, self._paths.names(entry.path))
 
     def dead(self) -> Iterator[Extent]:
         """Where files are stored that no name stands for any more."""
@@ -70,9 +80,12 @@ class Merge:
 
     def _count(self, held: int) -> None:
         self._entries += 1
-        self._held += held
         if self._entries > MAX_ENTRIES:
             raise ImageInvalid(f"the image has more than {MAX_ENTRIES:,} files and directories")
+        self._hold(held)
+
+    def _hold(self, size: int) -> None:
+        self._held += size
         if self._held > MAX_HELD:
             raise ImageInvalid(f"the image's names and attributes take more than {MAX_HELD >> 20} MiB")
 
@@ -134,7 +147,7 @@ class Merge:
             raise ImageInvalid(f"the image's files hold more than {MAX_SIZE >> 30} GiB")
 
     def _linked(self, entry: Entry) -> Node:
-        node = self._paths.find(names_of(entry.target))
+        node = self._paths.find(self._paths.names(entry.target))
         if node is None or isinstance(node, Directory):
             seen = "which is a directory" if node else "which is not there"
             raise ImageInvalid(f"{shown(entry.path)} is a hard link to {shown(entry.target)}, {seen}")
@@ -144,8 +157,12 @@ class Merge:
         metadata = entry.metadata
         if not metadata.xattrs:
             return metadata
-        kept = {name: value for name, value in metadata.xattrs.items() if _is_kept(name)}
-        self._held += sum(len(name) + len(value) for name, value in kept.items())
+        kept = {name: value for name, value in metadata.xattrs.items() if _is_kept(name, value)}
+        self._hold(sum(XATTR_COST + len(name) + len(value) for name, value in kept.items()))
+        try:
+            encode_xattrs(kept)
+        except ValueError as error:  # now, and not when all layers have been read
+            raise ImageInvalid(f"{shown(entry.path)}: {error}") from error
         return attrs.evolve(metadata, xattrs=kept)
 
     def _make(self, parent: Directory, name: bytes) -> Directory:
@@ -219,12 +236,25 @@ def _is_of_aufs(names: Names, path: bytes) -> bool:
     return False
 
 
-def _is_kept(xattr: bytes) -> bool:
+def _is_kept(xattr: bytes, value: bytes) -> bool:
+    if xattr in XATTR_ACLS:
+        return _is_acl(value)
     # What an overlay notes in its upper directory is no part of an image, and would be obeyed by the guest's own.
-    if xattr in XATTR_ACLS or xattr.startswith(b"trusted.overlay."):
-        return xattr in XATTR_ACLS
+    if xattr.startswith(b"trusted.overlay."):
+        return False
     space, _, name = xattr.partition(b".")
     return bool(name) and space + b"." in XATTR_PREFIXES
+
+
+def _is_acl(value: bytes) -> bool:
+    """Whether Linux can read it: nobody can use a directory with one that it cannot, and a guest's root is one."""
+    header, body = value[: _ACL_HEADER.size], value[_ACL_HEADER.size :]
+    if header != _ACL_HEADER.pack(_ACL_VERSION) or len(body) % _ACL_ENTRY.size:
+        return False
+    entries = list(_ACL_ENTRY.iter_unpack(body))
+    if any(tag > 0xFF or rights > 7 or (tag in _ACL_NAMED and who == 2**32 - 1) for tag, rights, who in entries):
+        return False
+    return bool(_ACL_TAGS.fullmatch(bytes(tag for tag, _, _ in entries)))
 
 
 def _target(entry: Entry) -> bytes:

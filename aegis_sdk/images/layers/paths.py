@@ -13,9 +13,11 @@ PATH_MAX = 4096
 NAME_MAX = 255
 #: As container engines have it; Linux itself follows 40.
 LINKS_MAX = 255
-#: What looking up the paths of an image may take in all: minutes, where an honest image takes one step or two a file.
-STEPS_MAX = 100_000_000
-_REMEMBERED = 4096
+#: What all paths of an image may take, each name in them, and each that is gone through on the way, being a step: some
+#: ten seconds. Half a million files at depth 20 take ten million for their names, and little for the ways to them.
+STEPS_MAX = 20_000_000
+#: How many names there may be in the paths whose ends are known.
+_REMEMBERED = 1 << 16
 
 Names = tuple[bytes, ...]
 
@@ -45,10 +47,17 @@ class Paths:
     _make: Callable[[Directory, bytes], Directory]
     _steps: int = 0
     _known: dict[Names, Directory] = attrs.field(factory=dict)
+    _remembered: int = 0
+
+    def names(self, path: bytes) -> Names:
+        """As ``names_of`` has them, which counts: *path* may be of thousands."""
+        self._step(path.count(b"/") + 1)
+        return names_of(path)
 
     def forget(self) -> None:
         """Know that a directory or symbolic link has gone, which ways may have led through."""
         self._known.clear()
+        self._remembered = 0
 
     def seek(self, names: Names) -> Directory | None:
         """The directory that *names* lead to, if there is one."""
@@ -64,9 +73,7 @@ class Paths:
         found, missing = self._walk(names)
         for name in missing:
             found = self._make(found, name)
-        if len(self._known) == _REMEMBERED:
-            self._known.clear()
-        self._known[names] = found
+        self._remember(names, found)
         return found
 
     def find(self, names: Names) -> Node | None:
@@ -74,11 +81,17 @@ class Paths:
         parent = self.seek(names[:-1])
         return parent.entries.get(names[-1]) if parent and names else parent
 
+    def _remember(self, names: Names, found: Directory) -> None:
+        if self._remembered + len(names) > _REMEMBERED:
+            self.forget()
+        self._remembered += len(names)
+        self._known[names] = found
+
     def _walk(self, names: Names) -> tuple[Directory, list[bytes]]:
         """The last directory on the way that is there, and the names of those below that are not."""
         way, missing, todo, links = [self._root], list[bytes](), list(reversed(names)), 0
         while todo:
-            self._step()
+            self._step(1)
             name = todo.pop()
             if name == b"..":
                 _up(way, missing)
@@ -90,14 +103,15 @@ class Paths:
                 links += 1
                 if links > LINKS_MAX:
                     raise ImageInvalid(f"{shown(b'/'.join(names))}: too many symbolic links on the way, or a loop")
+                self._step(node.target.count(b"/"))  # a target of nothing but slashes and dots is to be split as well
                 todo += [name for name in reversed(node.target.split(b"/")) if name not in (b"", b".")]
                 del way[1 if node.target.startswith(b"/") else len(way) :]
             else:
                 missing.append(name)
         return way[-1], missing
 
-    def _step(self) -> None:
-        self._steps += 1
+    def _step(self, count: int) -> None:
+        self._steps += count
         if self._steps > STEPS_MAX:
             raise ImageInvalid("the image's paths and symbolic links are too long a way to follow")
 

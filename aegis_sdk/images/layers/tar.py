@@ -10,8 +10,9 @@ import attrs
 from aegis_sdk.errors import ImageFailed, ImageInvalid
 from aegis_sdk.images import digests
 from aegis_sdk.images.base import Entry, Kind
+from aegis_sdk.images.holes import HOLE
 from aegis_sdk.images.layers import tar_headers
-from aegis_sdk.images.layers.compression import PIECE, decompressed
+from aegis_sdk.images.layers.compression import decompressed
 from aegis_sdk.images.layers.tar_headers import BLOCK, EXTENSION_MAX, ZEROS, Block, Records
 from aegis_sdk.images.tree import Metadata
 
@@ -78,7 +79,7 @@ class TarLayer:
             yield from _entries(tape)
             tape.drain()
         if hashed.hexdigest() != self.digest.partition(":")[2]:
-            raise ImageInvalid(f"the layer's content is not what its digest {self.digest} names")
+            raise ImageInvalid(f"its content is not what its digest {self.digest} names")
 
 
 def _unreadable(error: OSError) -> ImageFailed:
@@ -120,7 +121,7 @@ class _Tape:
         self._given += size
         if self._given > max(BOMB_SIZE, BOMB_RATIO * max(self._seen, self._compressed)):
             raise ImageInvalid(
-                f"the layer is a decompression bomb: over {BOMB_SIZE >> 20} MiB, and over {BOMB_RATIO} times its size"
+                f"it is a decompression bomb: over {BOMB_SIZE >> 20} MiB, and over {BOMB_RATIO} times its size"
             )
 
     def take(self, size: int) -> bytes:
@@ -170,7 +171,7 @@ class _Tape:
 
 
 def _cut() -> ImageInvalid:
-    return ImageInvalid("the layer's tar ends in the middle of an entry")
+    return ImageInvalid("its tar ends in the middle of an entry")
 
 
 def _padded(size: int) -> int:
@@ -210,7 +211,7 @@ def _header(tape: _Tape, defaults: dict[bytes, bytes]) -> _Header | None:
             return _joined(block, records, names, defaults)
         room -= BLOCK + block.size
         if room < 0:
-            raise ImageInvalid(f"an entry's headers in the layer's tar take more than {EXTENSION_MAX >> 20} MiB")
+            raise ImageInvalid(f"an entry's headers in its tar take more than {EXTENSION_MAX >> 20} MiB")
         data = tape.extension(block.size)
         if block.type in b"KL":
             names[block.type] = tar_headers.text(data)
@@ -228,7 +229,7 @@ def _block(tape: _Tape) -> Block | None:
     raw = tape.take(BLOCK)
     if raw == ZEROS:
         if tape.take(BLOCK).strip(b"\0"):
-            raise ImageInvalid("the layer's tar is broken: there is a lone block of zeros in it")
+            raise ImageInvalid("its tar is broken: there is a lone block of zeros in it")
         return None
     if raw and len(raw) < BLOCK:
         raise _cut()
@@ -239,7 +240,7 @@ def _set_defaults(defaults: dict[bytes, bytes], data: bytes) -> None:
     for key, value in tar_headers.records(data):
         if key in _GLOBAL:
             if len(value) > _NUMBER_MAX:
-                raise ImageInvalid(f"a global header in the layer's tar has a number of {len(value)} digits")
+                raise ImageInvalid(f"a global header in its tar has a number of {len(value)} digits")
             defaults[key] = value
 
 
@@ -341,22 +342,22 @@ def _leading_map(tape: _Tape) -> Pairs:
 
 def _map_block(tape: _Tape) -> bytes:
     if tape.left < BLOCK:
-        raise ImageInvalid("the layer's tar is broken: a sparse map is longer than its file")
+        raise ImageInvalid("its tar is broken: a sparse map is longer than its file")
     return b"".join(tape.flow(BLOCK))
 
 
 def _too_sparse() -> ImageInvalid:
-    return ImageInvalid(f"a sparse file's map in the layer's tar takes more than {EXTENSION_MAX >> 20} MiB")
+    return ImageInvalid(f"a sparse file's map in its tar takes more than {EXTENSION_MAX >> 20} MiB")
 
 
 def _check_map(pairs: Pairs, *, packed: int, size: int) -> None:
     end = 0
     for offset, length in pairs:
         if offset < end or length < 0:
-            raise ImageInvalid("the layer's tar is broken: the parts of a sparse file overlap")
+            raise ImageInvalid("its tar is broken: the parts of a sparse file overlap")
         end = offset + length
     if end > size or sum(length for _, length in pairs) != packed:
-        raise ImageInvalid("the layer's tar is broken: the parts of a sparse file are not as long as it says")
+        raise ImageInvalid("its tar is broken: the parts of a sparse file are not as long as it says")
 
 
 def _expanded(tape: _Tape, pairs: Pairs, size: int) -> Iterator[bytes]:
@@ -368,8 +369,6 @@ def _expanded(tape: _Tape, pairs: Pairs, size: int) -> Iterator[bytes]:
 
 
 def _zeros(size: int) -> Iterator[bytes]:
-    if size:
-        whole = bytes(min(PIECE, size))
-        for _ in range(size // len(whole)):
-            yield whole
-        yield whole[: size % len(whole)]
+    for _ in range(size // len(HOLE)):
+        yield HOLE
+    yield bytes(size % len(HOLE))

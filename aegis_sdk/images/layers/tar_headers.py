@@ -40,10 +40,11 @@ class Block:
     @classmethod
     def parse(cls, raw: bytes) -> Block:
         """The header in *raw*, or ImageInvalid."""
-        said, spaces = _number(raw[_CHECKSUM], "checksum"), 8 * ord(" ")
+        digits, spaces = text(raw[_CHECKSUM]).strip(b" "), 8 * ord(" ")
+        said = int(digits or b"0", 8) if not digits.strip(b"01234567") else -1
         # Some old tars took the sum of signed bytes.
         if said not in (spaces + sum(_UNSIGNED.unpack(raw)), spaces + sum(_SIGNED.unpack(raw))):
-            raise ImageInvalid("the layer is no tar, or a broken one: a header's checksum is wrong")
+            raise ImageInvalid("it is no tar, or a broken one: a header's checksum is wrong")
         return cls(raw)
 
     @property
@@ -91,14 +92,14 @@ def _number(field: bytes, name: str) -> int:
         return value if field[0] == 0x80 else value - (1 << 8 * (len(field) - 1))
     digits = text(field).strip(b" ")
     if digits.strip(b"01234567"):
-        raise ImageInvalid(f"the layer's tar is broken: {name} is {field!r}")
+        raise ImageInvalid(f"its tar is broken: {name} is {field!r}")
     return int(digits or b"0", 8)
 
 
 def whole(value: int, name: str) -> int:
     """*value* if it can be a size or a place in a file; else ImageInvalid."""
     if not 0 <= value < 1 << 63:
-        raise ImageInvalid(f"the layer's tar is broken: {name} is {value}")
+        raise ImageInvalid(f"its tar is broken: {name} is {value}")
     return value
 
 
@@ -109,7 +110,7 @@ def records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         head = _RECORD.match(data, at)
         end = at + int(head[1]) if head else 0
         if not head or not head.end() < end <= len(data) or data[end - 1] != ord("\n"):
-            raise ImageInvalid("the layer's tar is broken: a pax header is no list of keywords and values")
+            raise ImageInvalid("its tar is broken: a pax header is no list of keywords and values")
         yield head[2], data[head.end() : end - 1]
         at = end
 
@@ -125,7 +126,7 @@ def number(pax: Mapping[bytes, bytes], name: str, block: Block) -> int:
 def parse(value: bytes, name: str) -> int:
     """The number that *value* spells, or ImageInvalid."""
     if not _WHOLE.fullmatch(value):
-        raise ImageInvalid(f"the layer's tar is broken: {name} is {value[:40]!r}")
+        raise ImageInvalid(f"its tar is broken: {name} is {value[:40]!r}")
     return int(value)
 
 
@@ -136,7 +137,7 @@ def mtime_ns(pax: Mapping[bytes, bytes], block: Block) -> int:
         return block.field("mtime") * 10**9
     parts = _DECIMAL.fullmatch(value)
     if not parts:
-        raise ImageInvalid(f"the layer's tar is broken: mtime is {value[:40]!r}")
+        raise ImageInvalid(f"its tar is broken: mtime is {value[:40]!r}")
     fraction = (parts[3] or b"")[:9].ljust(9, b"0")
     return int(parts[1] + parts[2] + fraction)
 
@@ -162,5 +163,5 @@ def pairs(words: list[bytes]) -> list[tuple[int, int]]:
     """Places and lengths, as *words* spell them in turn."""
     numbers = [parse(word, "a sparse map") for word in words if word]
     if len(numbers) % 2:
-        raise ImageInvalid("the layer's tar is broken: a sparse map has an odd number of numbers")
+        raise ImageInvalid("its tar is broken: a sparse map has an odd number of numbers")
     return list(zip(numbers[::2], numbers[1::2], strict=True))

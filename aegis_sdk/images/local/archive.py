@@ -31,6 +31,7 @@ from aegis_sdk.model import Check
 
 _HEADERS_MAX = 1 << 15
 _LINKS_MAX = 8
+_CONFIGS_MAX = 16  # of one name: its variants, and more architectures than Docker has official images for
 _STRIDE = 64 << 20  # how much is unpacked between two looks at the free space
 _RESERVE = 64 << 20  # and how much of that is left to others
 _HINT = "free some space, or unpack it yourself, where there is more"
@@ -153,9 +154,15 @@ class _Archive:
 
     def find(self, name: str, *, reference: str, architecture: str) -> FoundImage:
         others = []
+        chosen: dict[_Member, _Image] = {}
         for image in self._chosen(name):
+            # What has the same config is for the same architecture: only the first can be meant.
+            chosen.setdefault(self._member(image.config), image)
+        if len(chosen) > _CONFIGS_MAX:
+            raise ImageInvalid(f"{self._path}: more than {_CONFIGS_MAX} images in it have one name, or none")
+        for image in chosen.values():
             data = self._read(image.config, CONFIG_LIMIT)
-            said = configuration(data, f"{self._path}: {image.config!r}")
+            said = configuration(data, f"{self._path}: {image.config[:200]!r}")
             if said.platform.is_for(architecture):
                 return FoundImage(
                     reference=reference,
@@ -173,10 +180,10 @@ class _Archive:
         chosen = [image for image in images if _full(name) in map(_full, image.names)] if name else images
         if chosen and (name or len({image.config for image in images}) == 1):
             return chosen
-        what = f"no image called {name!r}" if name else f"{len(images)} images to choose from"
+        what = f"is no image called {name!r}" if name else f"are {len(images)} images to choose from"
         seen = listed(each for image in images for each in image.names) or "none"
         raise ImageNotFound(
-            f"there is {what} in {self._path} (names: {seen})",
+            f"there {what} in {self._path} (names: {seen})",
             hint=f"name one: docker-archive:{self._path}:NAME" if images else "",
         )
 
@@ -204,7 +211,7 @@ class _Archive:
     def _read(self, name: str, at_most: int) -> bytes:
         member = self._member(name)
         if member.size > at_most:
-            raise ImageInvalid(f"{self._path}: {name!r} is larger than {at_most >> 20} MiB")
+            raise ImageInvalid(f"{self._path}: {name[:200]!r} is larger than {at_most >> 20} MiB")
         return self._file.at(member.place, member.size)
 
     def _member(self, name: str) -> _Member:

@@ -104,9 +104,9 @@ class _Layout:
         if tag and tag in tagged:
             return tuple(tagged[tag])
         seen = listed(filter(None, tagged)) or "none"
-        what = f"no image with the tag {tag!r}" if tag else f"{len(tagged)} images to choose from"
+        what = f"is no image with the tag {tag!r}" if tag else f"are {len(tagged)} images to choose from"
         raise ImageNotFound(
-            f"there is {what} in {self._path} (tags: {seen})", hint=f"name one: oci:{self._path}:TAG" if tagged else ""
+            f"there {what} in {self._path} (tags: {seen})", hint=f"name one: oci:{self._path}:TAG" if tagged else ""
         )
 
     def _layer(self, layer: Descriptor, diff_id: str) -> TarLayer:

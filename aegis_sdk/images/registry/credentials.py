@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,8 @@ from aegis_sdk.images.registry.reference import DOCKER_HUB
 if TYPE_CHECKING:
     import subprocess
 
+#: Where podman logs in when the session has no directory of its own.
+_RUNTIME = "/run/containers"
 _FILE_MAX = 4 << 20
 _HELPER_SECONDS = 20.0
 _HELPER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}", re.ASCII)
@@ -24,6 +27,7 @@ _HUB_KEY = "https://index.docker.io/v1/"
 _HUB_HOSTS = frozenset({"index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"})
 #: What a helper says, by the protocol of github.com/docker/docker-credential-helpers, when it has none.
 _NOT_FOUND = b"credentials not found"
+_TEXTS = ("auth", "identitytoken", "username", "password")
 _TOKEN_USER = "<token>"  # noqa: S105  # by the same protocol: the secret is an identity token
 
 
@@ -48,13 +52,22 @@ def find(registry: str, repository: str, *, environ: Mapping[str, str]) -> Crede
     return None
 
 
+def faults(environ: Mapping[str, str]) -> Iterator[str]:
+    """What is wrong with the files, in words without secrets; no helper is run."""
+    for path in files(environ):
+        try:
+            _File(path, environ).check()
+        except RegistryDenied as error:
+            yield error.message
+
+
 def files(environ: Mapping[str, str]) -> Iterator[Path]:
     """The files that may hold credentials, the most telling first."""
     home = environ.get("HOME")
     if path := environ.get("REGISTRY_AUTH_FILE"):
         yield Path(path)
-    if runtime := environ.get("XDG_RUNTIME_DIR"):
-        yield Path(runtime, "containers/auth.json")
+    runtime = environ.get("XDG_RUNTIME_DIR")
+    yield Path(runtime, "containers/auth.json") if runtime else Path(_RUNTIME, str(os.getuid()), "auth.json")
     if config := environ.get("XDG_CONFIG_HOME") or (home and f"{home}/.config"):
         yield Path(config, "containers/auth.json")
     if docker := environ.get("DOCKER_CONFIG") or (home and f"{home}/.docker"):
@@ -75,6 +88,19 @@ class _File:
             return found
         store = members.get("credsStore")
         return self._ask(store, registry) if store else None
+
+    def check(self) -> None:
+        """RegistryDenied if what it says cannot serve any registry."""
+        import shutil
+
+        members = self._read()
+        for entry in self._object(members, "auths").values():
+            self._entry(entry)
+        store = members.get("credsStore")
+        for helper in (*self._object(members, "credHelpers").values(), *([store] if store else [])):
+            program = self._program(helper)
+            if not shutil.which(program, path=self._environ.get("PATH")):
+                raise self._broken(f"names a credential helper that is not installed: {program}")
 
     def _read(self) -> dict[str, object]:
         try:
@@ -112,11 +138,16 @@ class _File:
             return None
         if not isinstance(entry, dict):
             raise self._broken("is broken: an entry of 'auths' is no object")
-        auth, token = entry.get("auth") or "", entry.get("identitytoken") or ""
-        if not isinstance(auth, str) or not isinstance(token, str):
-            raise self._broken("is broken: 'auth' or 'identitytoken' is no text")
-        user, password = self._decoded(auth) if auth else ("", "")
-        return Credentials(user=user, password=password, identity_token=token) if auth or token else None
+        auth, token, user, password = (self._text(entry, name) for name in _TEXTS)
+        if auth:
+            user, password = self._decoded(auth)
+        return Credentials(user=user, password=password, identity_token=token) if auth or user or token else None
+
+    def _text(self, entry: dict[str, object], name: str) -> str:
+        value = entry.get(name) or ""
+        if not isinstance(value, str):
+            raise self._broken(f"is broken: {name!r} is no text")
+        return value
 
     def _decoded(self, auth: str) -> tuple[str, str]:
         try:
@@ -128,9 +159,7 @@ class _File:
         return user, password
 
     def _ask(self, helper: object, registry: str) -> Credentials | None:
-        if not isinstance(helper, str) or not _HELPER_NAME.fullmatch(helper):
-            raise self._broken("names a credential helper that cannot be a program's name")
-        program = f"docker-credential-{helper}"
+        program = self._program(helper)
         server = _HUB_KEY if registry == DOCKER_HUB else registry
         answer = self._run(program, server)
         if answer.returncode and _NOT_FOUND in answer.stdout.lower():
@@ -147,6 +176,11 @@ class _File:
         if user == _TOKEN_USER:
             return Credentials(identity_token=secret)
         return Credentials(user=user, password=secret)
+
+    def _program(self, helper: object) -> str:
+        if not isinstance(helper, str) or not _HELPER_NAME.fullmatch(helper):
+            raise self._broken("names a credential helper that cannot be a program's name")
+        return f"docker-credential-{helper}"
 
     def _run(self, program: str, server: str) -> subprocess.CompletedProcess[bytes]:
         import subprocess

@@ -67,7 +67,7 @@ class Exchange:
         try:
             yield from response.iter_raw()
         except FAILURES as error:
-            raise refusals.of_network(error, _netloc(response.url)) from error
+            raise refusals.of_network(error, _netloc(response.url), self.reference) from error
 
     def patiently(self, action: Callable[[], T]) -> T:
         """What *action* gives, done again while that is worth it."""
@@ -143,7 +143,7 @@ class Exchange:
         try:
             return self.transport.handle_request(request)
         except FAILURES as error:
-            raise refusals.of_network(error, _netloc(request.url)) from error
+            raise refusals.of_network(error, _netloc(request.url), self.reference) from error
 
     def _target(self, url: httpx.URL, location: str) -> httpx.URL:
         try:
@@ -179,13 +179,16 @@ class Exchange:
     def _refusal(self, response: httpx.Response) -> Answer:
         try:
             body = self._begin_of(response, _REFUSAL_MAX)
-        except Again:
+        except (Again, RegistryFailed):
             body = b""  # the status says enough
         return Answer(status=response.status_code, headers=response.headers, body=body)
 
     def _begin_of(self, response: httpx.Response, limit: int) -> bytes:
-        data = bytearray()
+        data, until = bytearray(), time.monotonic() + self.patience.whole
         for chunk in self.chunks(response):
+            if time.monotonic() > until:
+                # Not worth another try: it would take as long.
+                raise RegistryFailed(f"{_netloc(response.url)} takes too long for a small answer")
             data += chunk
             if len(data) >= limit:
                 break

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 
 import attrs
 
@@ -64,9 +66,22 @@ def _check_text(text: str) -> None:
     if scheme := _SCHEME.match(text):
         raise _invalid(text, "a reference has no scheme", hint=f"write {text[scheme.end() :].rstrip('/')}")
     if text.startswith(("/", ".", "~")):
-        raise _invalid(text, "it looks like a path", hint=f"for a directory of this machine write dir:{text}")
+        raise _path(text)
     if odd := next((c for c in text if not c.isprintable() or c.isspace()), None):
         raise _invalid(text, f"it holds the character {odd!r}")
+
+
+def _path(text: str) -> InvalidValue:
+    path = os.path.expanduser(text)  # noqa: PTH111  # which leaves the home of nobody as it is
+    # Behind the last colon a name may be meant, of one image of several.
+    there = next(filter(os.path.exists, (path, path.rpartition(":")[0])), "")
+    if not there:
+        return _invalid(text, "it looks like a path, and there is no such file")
+    if not Path(there).is_dir():
+        return _invalid(text, "it looks like a path", hint=f"for a file of docker save write docker-archive:{path}")
+    if Path(there, "oci-layout").is_file():
+        return _invalid(text, "it looks like a path", hint=f"for the OCI layout there write oci:{path}")
+    return _invalid(text, "it looks like a path", hint=f"for a directory of this machine write dir:{path}")
 
 
 def _split_host(name: str, text: str) -> tuple[str, str]:

@@ -15,11 +15,13 @@ import httpcore
 from aegis_sdk.errors import AegisError, ImageNotFound, RegistryFailed
 from aegis_sdk.images.registry.reference import DOCKER_HUB, Reference
 from aegis_sdk.images.registry.tokens import denied
+from aegis_sdk.images.registry.transport import ProxyFailed
 from aegis_sdk.model import printable
 
 _SAID_MAX = 300
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 _UNKNOWN = frozenset({"MANIFEST_UNKNOWN", "NAME_UNKNOWN"})
+_PROXIES = "check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY; hosts that need no proxy are listed in NO_PROXY"
 #: How OpenSSL says that what it read was no TLS.
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"})
 
@@ -63,20 +65,29 @@ def to_token(answer: Answer, reference: Reference) -> Exception:
     return _failed(answer, f"the token service of {reference.registry}", said)
 
 
-def of_network(error: Exception, host: str) -> Exception:
-    """The error, or the Again, of a request to *host* that the network has failed."""
+def of_network(error: Exception, host: str, reference: Reference) -> RegistryFailed | Again:
+    """The error, or the Again, of a request to *host* for *reference* that the network has failed."""
+    if isinstance(error, ProxyFailed):
+        return _of_proxy(of_network(error.reason, error.address, reference), host)
     for cause in _causes(error):
-        if told := _of_cause(cause, host):
+        if told := _of_cause(cause, host, reference):
             return told
     if isinstance(error, httpcore.ProxyError):
-        return Again(RegistryFailed(f"the proxy has no way to {host}: {_short(str(error))}", hint="see HTTPS_PROXY"))
+        return Again(RegistryFailed(f"the proxy has no way to {host}: {_short(str(error))}", hint=_PROXIES))
     if isinstance(error, httpcore.TimeoutException):
         return Again(RegistryFailed(f"{host} has stalled: {_short(str(error)) or 'no answer in time'}"))
     return Again(RegistryFailed(f"the connection to {host} failed: {_short(str(error))}"))
 
 
-def _of_cause(cause: BaseException, host: str) -> Exception | None:
+def _of_proxy(told: RegistryFailed | Again, host: str) -> RegistryFailed | Again:
+    error = told.error if isinstance(told, Again) else told
+    blamed = RegistryFailed(f"the proxy on the way to {host} fails: {error.message}", hint=_PROXIES)
+    return Again(blamed) if isinstance(told, Again) else blamed
+
+
+def _of_cause(cause: BaseException, host: str, reference: Reference) -> RegistryFailed | None:
     """The error, if it is no use to try again."""
+    asked = f"{host}, which was to be asked for {reference}"
     if isinstance(cause, ssl.SSLCertVerificationError):
         return RegistryFailed(
             f"the certificate of {host} is not trusted: {cause.verify_message}",
@@ -88,9 +99,9 @@ def _of_cause(cause: BaseException, host: str) -> Exception | None:
             f"{host} does not speak TLS", hint=f"to use it all the same, in the clear: AEGIS_PLAIN_HTTP={host}"
         )
     if (isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME) or isinstance(cause, UnicodeError):
-        return RegistryFailed(f"there is no host {host}", hint="check the name, and this machine's network")
+        return RegistryFailed(f"there is no host {asked}", hint="check the name, and this machine's network")
     if isinstance(cause, ConnectionRefusedError):  # to try again would keep who has mistyped a port waiting
-        return RegistryFailed(f"nothing answers at {host}", hint="check the name and the port; is it running?")
+        return RegistryFailed(f"nothing answers at {asked}", hint="check the name and the port; is it running?")
     return None
 
 

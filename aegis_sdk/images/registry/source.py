@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Mapping
 from functools import partial
 from pathlib import Path
@@ -67,9 +68,12 @@ class RegistrySource:
         )
 
     def check(self) -> tuple[Check, ...]:
-        from aegis_sdk.images.registry.credentials import files
+        from aegis_sdk.images.registry.credentials import faults, files
 
-        present = [str(path) for path in files(self.environ) if path.is_file()]
+        if wrong := "; ".join(faults(self.environ)):
+            fix = "mend or remove what is named, and log in again with docker login"
+            return (Check(name="registries", ok=False, seen=wrong, fix=fix, required=False),)
+        present = [str(path) for path in files(self.environ) if os.path.lexists(path)]
         return (Check(name="registries", ok=True, seen=f"credentials: {', '.join(present) or 'none'}", required=False),)
 
     def _repository(self, reference: str) -> Repository:

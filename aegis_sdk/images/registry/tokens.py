@@ -19,6 +19,7 @@ from aegis_sdk.images.registry.credentials import Credentials
 _NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PARAMETER = re.compile(rf'\s*({_NAME})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))\s*(?:,|$)', re.DOTALL)
 _SCHEME = re.compile(rf"[\s,]*({_NAME})(?:\s+|,|$)")
+_SHOWN = 5  # of the ways to authenticate that a registry offers and nobody knows
 _TOKEN = re.compile(r"[\x21-\x7e]{1,65536}", re.ASCII)
 
 
@@ -85,7 +86,7 @@ class Keyring:
             if own and own.user:
                 return own.basic()
             raise denied(self.registry, "wants a user and a password")
-        schemes = ", ".join(sorted({offer.scheme[:40] for offer in offers})) or "none"
+        schemes = ", ".join(sorted({offer.scheme[:40] for offer in offers[:_SHOWN]})) or "none"
         raise RegistryFailed(f"{self.registry} wants to know who asks, in ways unknown here (offered: {schemes})")
 
     def _token(self, parameters: Mapping[str, str], asker: Asker) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import socket
 import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -34,6 +35,7 @@ class Patience:
     """How long a registry is waited for, in seconds, and how often it is tried.
 
     An answer that brings less than *slowest* bytes a second, over *stall* seconds of waiting, counts as stalled.
+    The head of an answer has twice *stall*, however it is filled, and a small one (no layer) has *whole* for its body.
     *pause* follows the first failure and doubles with each; what the registry itself asks for counts up to
     *longest_wait*.
     """
@@ -41,9 +43,19 @@ class Patience:
     connect: float = 10.0
     stall: float = 30.0
     slowest: int = 1024
+    whole: float = 120.0
     tries: int = 5
     pause: float = 0.5
     longest_wait: float = 60.0
+
+
+class ProxyFailed(httpcore.ProxyError):
+    """The proxy at *address* (``HOST:PORT``, never its password) has failed, as *reason* says."""
+
+    def __init__(self, address: str, reason: Exception) -> None:
+        super().__init__(f"the proxy {address} has failed")
+        self.address = address
+        self.reason = reason  # its cause, which httpcore takes from it on the way
 
 
 class Transport(httpx.BaseTransport):
@@ -58,7 +70,8 @@ class Transport(httpx.BaseTransport):
     ) -> None:
         self._trust = trust
         self._environ = environ
-        self._backend = _Backend(patience, tick)
+        self._patience = patience
+        self._tick = tick
         self._timeouts = {"connect": patience.connect, **dict.fromkeys(("read", "write", "pool"), patience.stall)}
         self._pools: dict[tuple[str, str], httpcore.ConnectionPool] = {}
 
@@ -81,6 +94,7 @@ class Transport(httpx.BaseTransport):
         )
         if not isinstance(answer.stream, Iterable):
             raise TypeError("a response's body is not asynchronous")
+        _end_of_head(answer)
         return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer.stream), request=request)
 
     def close(self) -> None:
@@ -90,10 +104,11 @@ class Transport(httpx.BaseTransport):
     def _pool(self, url: httpx.URL) -> httpcore.ConnectionPool:
         host = url.netloc.decode("ascii")
         if (url.scheme, host) not in self._pools:
+            proxy = self._proxy(url)
             self._pools[url.scheme, host] = httpcore.ConnectionPool(
                 ssl_context=self._trust.context(host) if url.scheme == "https" else None,
-                proxy=self._proxy(url),
-                network_backend=self._backend,
+                proxy=proxy,
+                network_backend=_Backend(self._patience, self._tick, proxy),
             )
         return self._pools[url.scheme, host]
 
@@ -171,31 +186,78 @@ class _Body(httpx.SyncByteStream):
             self._stream.close()
 
 
+def _end_of_head(answer: httpcore.Response) -> None:
+    stream = answer.extensions.get("network_stream")
+    if not isinstance(stream, _Stream):
+        raise TypeError("an answer does not come over a connection of ours")
+    stream.end_of_head()
+
+
+@attrs.frozen
+class _Hop:
+    """A proxy on the way; *tls* if TLS to it is still to come."""
+
+    address: str
+    tls: bool
+
+    @classmethod
+    def to(cls, proxy: httpcore.Proxy) -> _Hop:
+        host, port = proxy.url.host.decode("ascii", "replace"), proxy.url.port
+        return cls(f"{host}:{port}" if port else host, proxy.url.scheme == b"https")
+
+
+@contextmanager
+def _blaming(proxy: _Hop | None) -> Iterator[None]:
+    try:
+        yield
+    except (httpcore.NetworkError, httpcore.TimeoutException, UnicodeError) as error:
+        if proxy:
+            raise ProxyFailed(proxy.address, error) from error
+        raise
+
+
 class _Backend(httpcore.NetworkBackend):
     """Connections that are watched while they are waited for."""
 
-    def __init__(self, patience: Patience, tick: Callable[[], None]) -> None:
+    def __init__(self, patience: Patience, tick: Callable[[], None], proxy: httpcore.Proxy | None) -> None:
         self._patience = patience
         self._tick = tick
+        self._proxy = _Hop.to(proxy) if proxy else None
         self._plain = httpcore.SyncBackend()
 
     def connect_tcp(self, host: str, port: int, *args: Any, **options: Any) -> httpcore.NetworkStream:  # as httpcore's
         self._tick()
-        return _Stream(self._plain.connect_tcp(host, port, *args, **options), self._patience, self._tick)
+        with _blaming(self._proxy):
+            plain = self._plain.connect_tcp(host, port, *args, **options)
+        return _Stream(plain, self._patience, self._tick, self._proxy)
 
 
 class _Stream(httpcore.NetworkStream):
-    def __init__(self, plain: httpcore.NetworkStream, patience: Patience, tick: Callable[[], None]) -> None:
+    def __init__(
+        self, plain: httpcore.NetworkStream, patience: Patience, tick: Callable[[], None], proxy: _Hop | None
+    ) -> None:
         self._plain = plain
         self._patience = patience
         self._tick = tick
+        self._proxy = proxy  # None from where the other end is the registry's own
         self._waited = 0.0
         self._received = 0
+        self._head_until = math.inf
+
+    def end_of_head(self) -> None:
+        """Know that the answer's head is here: what follows has no deadline."""
+        self._head_until = math.inf
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        with _blaming(self._proxy):
+            return self._read(max_bytes, timeout)
+
+    def _read(self, max_bytes: int, timeout: float | None) -> bytes:
         begin = time.monotonic()
         while True:
             self._tick()
+            if time.monotonic() > self._head_until:  # answers with 1xx can go on and on
+                raise httpcore.ReadTimeout("the head of an answer did not end")
             try:
                 data = self._plain.read(max_bytes, timeout=min(_TICK, timeout or _TICK))
                 break
@@ -208,7 +270,9 @@ class _Stream(httpcore.NetworkStream):
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         # A new request: how long the answer to the last one took says nothing of this one.
         self._waited, self._received = 0.0, 0
-        self._plain.write(buffer, timeout=timeout)
+        self._head_until = time.monotonic() + 2 * self._patience.stall
+        with _blaming(self._proxy):
+            self._plain.write(buffer, timeout=timeout)
 
     def close(self) -> None:
         self._plain.close()
@@ -216,7 +280,11 @@ class _Stream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        return _Stream(self._plain.start_tls(ssl_context, server_hostname, timeout), self._patience, self._tick)
+        # TLS to the proxy itself comes first, if it wants that; what comes behind its tunnel is the registry's.
+        own = self._proxy if self._proxy and self._proxy.tls else None
+        with _blaming(own):
+            plain = self._plain.start_tls(ssl_context, server_hostname, timeout)
+        return _Stream(plain, self._patience, self._tick, attrs.evolve(own, tls=False) if own else None)
 
     def get_extra_info(self, info: str) -> Any:  # whatever httpcore asks itself for
         return self._plain.get_extra_info(info)
