@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,7 +85,7 @@ class LocalEngine:
         identity = os.urandom(6).hex()
         with ExitStack() as undo:
             with phases.measure("disks"), self._in_home():
-                image = undo.enter_context(self._open(spec, report))
+                image = undo.enter_context(closing(self._open(spec, report)))
                 disks = {"image": image.disk.path, "harness": harness.disk(self._artifacts)}
             with phases.measure("monitor"), _starting():
                 machine = driver.boot(BootPlan(name=identity, memory=spec.memory, cpus=spec.cpus, **disks))
@@ -134,13 +134,13 @@ class LocalEngine:
                 running.image.close()
 
     def pull_image(self, reference: str, *, pull: str, report: Report) -> ImageInfo:
-        with self._in_home(), self._images.open(reference, pull=pull, report=report) as image:
+        with self._in_home(), closing(self._images.open(reference, pull=pull, report=report)) as image:
             return self._images.info(image.record)
 
     def import_image(self, reference: str, *, name: str, replace: bool, report: Report) -> ImageInfo:
         with (
             self._in_home(),
-            self._images.import_image(reference, name=name, replace=replace, report=report) as image,
+            closing(self._images.import_image(reference, name=name, replace=replace, report=report)) as image,
         ):
             return self._images.info(image.record)
 

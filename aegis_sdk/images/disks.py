@@ -11,10 +11,9 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO
 
 import attrs
 
@@ -60,14 +59,6 @@ class Disk:
         with self.path.open("rb") as file:
             return _digest(file) == about.get("sha256")
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 @attrs.frozen
 class Disks:
@@ -98,7 +89,7 @@ class Disks:
         disk = self.open(name)
         if disk is None:
             return False
-        with disk:
+        with closing(disk):
             sound = disk.matches(_about(disk.path.with_name(_ABOUT)))
         if not sound:
             with Artifacts(self._home(name)).locked():

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import attrs
@@ -89,8 +89,8 @@ def cache(tmp_path, shelf) -> ImageCache:
     return ImageCache(tmp_path / "images", Sources(Config(home=tmp_path), lambda: (shelf,)), architecture="amd64")
 
 
-def _open(cache: ImageCache, name: str, pull: str = "missing") -> OpenImage:
-    return cache.open(name, pull=pull, report=lambda _: None)
+def _open(cache: ImageCache, name: str, pull: str = "missing") -> closing[OpenImage]:
+    return closing(cache.open(name, pull=pull, report=lambda _: None))
 
 
 def _pull(cache: ImageCache, name: str, pull: str = "missing") -> aegis.ImageInfo:
@@ -306,7 +306,8 @@ def test_removing_and_pulling_at_once(cache, shelf):
 
 
 def _load(cache: ImageCache, source: Path, name: str, *, replace: bool = False) -> bytes:
-    with cache.import_image(f"dir:{source}", name=name, replace=replace, report=lambda _: None) as image:
+    imported = cache.import_image(f"dir:{source}", name=name, replace=replace, report=lambda _: None)
+    with closing(imported) as image:
         return image.disk.path.read_bytes()
 
 
@@ -347,7 +348,7 @@ def test_an_image_is_what_it_was(cache, shelf):
     """Who has an image in hand boots and removes just that one, whatever its name means by then."""
     shelf.images["a"] = (Sheet(text=b"1"),)
     old = _pull(cache, "a").digest
-    with cache.open_kept("a", digest=old) as image:
+    with closing(cache.open_kept("a", digest=old)) as image:
         assert image.record.digest == old
     shelf.images["a"] = (Sheet(text=b"2"),)
     _pull(cache, "a", "always")

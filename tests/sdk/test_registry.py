@@ -29,8 +29,6 @@ from aegis_sdk.images.registry.transport import Patience
 from tests.conftest import until
 from tests.sdk.hostile_registry import Image, make_authority, make_image
 
-PROGRAM = shutil.which("docker-registry") or shutil.which("registry")
-pytestmark = pytest.mark.skipif(not PROGRAM, reason="needs docker-registry")
 USER, PASSWORD = "me", "open sesame"
 HTPASSWD = f"{USER}:$2b$04$abcdefghijklmnopqrstuu/LVz6MZlItEy42I2juLihZ66HnQx/cy\n"
 IMAGE = make_image(b"x" * 300_000)
@@ -67,7 +65,8 @@ def _serve(directory: Path, *, http: str = "", auth: str = "", authority: Path |
         f"version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {directory}/data}}}}\n"
         f"http:\n  addr: 127.0.0.1:0\n  secret: x\n{http}{auth}"
     )
-    with log.open("wb") as out, subprocess.Popen([str(PROGRAM), "serve", config], stdout=out, stderr=out) as process:
+    command = ["docker-registry", "serve", str(config)]
+    with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as process:
         try:
             assert until(lambda: bool(_ports(log)), 10), log.read_text()
             (port,) = _ports(log)
@@ -227,8 +226,6 @@ def test_authorities_that_cannot_be_read(secured, source, tmp_path, content):
 
 def test_what_another_tool_has_pushed(plain, source, tmp_path):
     """An image that skopeo has copied from a layout is found with the same digest."""
-    if not shutil.which("skopeo"):
-        pytest.skip("needs skopeo")
     command = ["skopeo", "copy", "--insecure-policy", "--src-tls-verify=false", "--dest-tls-verify=false"]
     places = [f"docker://{plain.host}/owner/name:latest", f"docker://{plain.host}/copied:1"]
     subprocess.run([*command, *places], check=True, capture_output=True)
