@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,11 @@ import aegis_sdk as aegis
 ROOT = Path(__file__).parent.parent
 
 pytest_plugins = ["tests.images_world"]
+
+# Who starts the suite in the background may have these ignored, and so would every program that it starts.
+for _signal, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_signal) is signal.SIG_IGN:
+        signal.signal(_signal, _handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
