@@ -53,35 +53,37 @@ def boot(channel: Channel, *, writable: bool, hostname: str, cwd: str, deadline:
     TimeoutError at the deadline (monotonic).
     """
     channel.send_line({"call": "control"}, deadline=deadline)
-    channel.send_line(
-        {
-            "jsonrpc": "2.0",
-            "id": 1,
-            "method": "boot",
-            "params": {
-                "protocol": PROTOCOL,
-                "time_ns": time.time_ns(),
-                "entropy": base64.b64encode(os.urandom(32)).decode(),
-                "hostname": hostname,
-                "writable": writable,
-                "cwd": cwd,
-            },
-        },
-        deadline=deadline,
-    )
+    # It is answered when the guest is up: the time of day that comes next is not as old as its kernel's boot.
+    _require_protocol(_ask(channel, "hello", {}, deadline))
+    settings = {
+        "protocol": PROTOCOL,
+        "time_ns": time.time_ns(),
+        "entropy": base64.b64encode(os.urandom(32)).decode(),
+        "hostname": hostname,
+        "writable": writable,
+        "cwd": cwd,
+    }
+    return _booted(_ask(channel, "boot", settings, deadline))
+
+
+def _ask(channel: Channel, method: str, params: dict[str, object], deadline: float) -> dict[str, object]:
+    channel.send_line({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}, deadline=deadline)
     answer = _object(channel.read_line(deadline=deadline), "an answer")
     if "error" in answer:
         error = _object(answer["error"], "an error")
         raise BootFailed(f"the guest could not finish its boot: {_text(error, 'message')}")
-    return _booted(_object(answer.get("result"), "a result"))
+    return _object(answer.get("result"), "a result")
 
 
-def _booted(result: dict[str, object]) -> Booted:
+def _require_protocol(result: dict[str, object]) -> None:
     if (protocol := _integer(result, "protocol")) != PROTOCOL:
         raise BootFailed(
             f"the guest's harness speaks protocol {protocol}, this is {PROTOCOL}",
             hint="install Aegis again, so that its parts are of one version",
         )
+
+
+def _booted(result: dict[str, object]) -> Booted:
     phases = _object(result.get("phases"), "phases")
     if len(phases) > 64:
         raise ProtocolViolation(f"the guest names {len(phases)} phases of its boot")

@@ -75,7 +75,10 @@ func (g *Guest) answer(line []byte) (answer []byte, after func()) {
 	}
 	var result []wire.Pair
 	failure := &rpcError{unknownMethod, "unknown method: " + method}
-	if method == "boot" {
+	switch method {
+	case "hello":
+		result, failure = []wire.Pair{{Name: "protocol", Value: Protocol}}, nil
+	case "boot":
 		result, failure, after = g.bootOnce(params)
 	}
 	if !hasID {

@@ -57,6 +57,7 @@ func TestControl(t *testing.T) {
 	for _, c := range []struct{ line, want string }{
 		{`{`, `{"jsonrpc": "2.0", "id": null, "error": {"code": -32700, "message": "not JSON"}}`},
 		{`{"id": 5}`, `{"jsonrpc": "2.0", "id": null, "error": {"code": -32600, "message": "not a JSON-RPC 2.0 request"}}`},
+		{`{"jsonrpc": "2.0", "id": 1, "method": "hello", "params": {}}`, `{"jsonrpc": "2.0", "id": 1, "result": {"protocol": 1}}`},
 		{`{"jsonrpc": "2.0", "id": "x", "method": "what"}`, `{"jsonrpc": "2.0", "id": "x", "error": {"code": -32601, "message": "unknown method: what"}}`},
 		{`{"jsonrpc": "2.0", "id": 2, "method": "boot", "params": {}}`, `{"jsonrpc": "2.0", "id": 2, "error": {"code": -32602, "message": "protocol must be a number"}}`},
 		{strings.Replace(bootLine, `"protocol": 1`, `"protocol": 2`, 1), `{"jsonrpc": "2.0", "id": 1, "error": {"code": -32602, "message": "the host speaks another protocol"}}`},

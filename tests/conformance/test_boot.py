@@ -87,7 +87,7 @@ def _other_harness(tmp_path: Path) -> Path:
 def test_a_home_that_cannot_be_written(tmp_path):
     """A home that cannot be made is an error with its path and what to do."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(aegis.ImageFailed, match="could not be made") as caught:
+    with pytest.raises(aegis.ImageFailed, match="cannot be kept") as caught:
         aegis.Sandbox(engine=LocalEngine(Config(home=tmp_path / "file" / "home")))
     assert "AEGIS_HOME" in caught.value.hint
 

@@ -189,7 +189,6 @@ def test_events_that_cannot_be(payload):
 
 MANY = dict.fromkeys(map(str, range(65)), 0)
 ANSWERS = [
-    ({"result": {"protocol": 2, "kernel": "x", "phases": {}}}, aegis.BootFailed, "speaks protocol 2"),
     ({"error": {"code": 1, "message": "root: no such device"}}, aegis.BootFailed, "root: no such device"),
     ({"error": "x"}, aegis.ProtocolViolation, "."),
     ({"result": []}, aegis.ProtocolViolation, "."),
@@ -203,6 +202,14 @@ ANSWERS = [
 def test_answers_to_boot(pair, answer, error, said):
     """A boot that failed says so in the harness's words; an answer of the wrong form is a violation."""
     channel, theirs = pair
-    theirs.sendall(json.dumps(answer).encode() + b"\n")
+    theirs.sendall(b'{"result": {"protocol": 1}}\n' + json.dumps(answer).encode() + b"\n")
     with pytest.raises(error, match=said):
+        requests.boot(channel, writable=False, hostname="h", cwd="", deadline=time.monotonic() + 1)
+
+
+def test_another_protocol(pair):
+    """A harness of another version is told before it is asked for anything."""
+    channel, theirs = pair
+    theirs.sendall(b'{"result": {"protocol": 2}}\n')
+    with pytest.raises(aegis.BootFailed, match="speaks protocol 2"):
         requests.boot(channel, writable=False, hostname="h", cwd="", deadline=time.monotonic() + 1)
