@@ -13,12 +13,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import aegis_sdk as aegis
 
 ROOT = Path(__file__).parent.parent
 
 pytest_plugins = ["tests.images_world"]
+
+# A slow machine is no fault of a test's.
+settings.register_profile("slow", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("slow")
 
 # Who starts the suite in the background may have these ignored, and so would every program that it starts.
 for _signal, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
