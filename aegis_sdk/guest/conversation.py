@@ -6,6 +6,7 @@ Nobody reads in the background: whoever waits for something reads for all, one a
 from __future__ import annotations
 
 import select
+import signal
 import threading
 import time
 from collections import deque
@@ -19,6 +20,7 @@ from aegis_sdk.model import Command, Exit
 #: What one stream may hold unread while somebody waits for something else.
 UNREAD_LIMIT = 64 << 20
 _INPUT_FRAME = 1 << 16
+_SIGNALS = signal.valid_signals()
 _SMALL = 1 << 16
 
 
@@ -132,10 +134,27 @@ class Conversation:
                     self._channel.close()
 
     def _read(self, deadline: float | None) -> None:
-        frames: list[tuple[Kind, bytes]] = []
         try:
             self._feed_some(deadline)
-            frames = self._channel.read_frames(deadline=deadline)
+            if not self._channel.wait(select.POLLIN, deadline=deadline):
+                return
+        except TimeoutError:
+            return
+        except (EOFError, OSError):
+            self._lost = True
+            return
+        # A handler that raises between taking bytes and sorting them would lose some, and what comes next would look
+        # as if the guest had broken the protocol. Waiting, above, is what can be interrupted.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            self._sort_some()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _sort_some(self) -> None:
+        frames: list[tuple[Kind, bytes]] = []
+        try:
+            frames = self._channel.read_frames(deadline=time.monotonic())
         except TimeoutError:
             return
         except (EOFError, OSError):
