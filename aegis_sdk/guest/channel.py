@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+import math
 import select
 import socket
 import struct
@@ -19,7 +20,9 @@ LINE_LIMIT = 1 << 20
 FRAME_LIMIT = 1 << 20
 HEADER = struct.Struct(">BI")
 _CHUNK = 1 << 18
-_LONGEST_POLL = 1 << 30  # milliseconds; more does not fit into poll(2)
+#: Seconds that a wait lasts at most before it is begun again: the kernel may hand a signal to any thread, and Python's
+#: handler runs when the main thread next wakes.
+LONGEST_WAIT = 0.5
 
 
 class Kind(enum.IntEnum):
@@ -138,10 +141,10 @@ class Channel:
         poll = select.poll()
         poll.register(self._socket, events)
         while True:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-            if poll.poll(None if left is None else min(left, _LONGEST_POLL)):
+            left = math.inf if deadline is None else max(0.0, deadline - time.monotonic())
+            if poll.poll(min(left, LONGEST_WAIT) * 1000):
                 return True
-            if left is not None and left < _LONGEST_POLL:
+            if left < LONGEST_WAIT:
                 return False
 
     def hang_up(self) -> None:

@@ -5,6 +5,7 @@ Nobody reads in the background: whoever waits for something reads for all, one a
 
 from __future__ import annotations
 
+import math
 import select
 import signal
 import threading
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 
 from aegis_sdk.errors import OutputNotRead
 from aegis_sdk.guest import requests
-from aegis_sdk.guest.channel import Channel, Kind, encode
+from aegis_sdk.guest.channel import LONGEST_WAIT, Channel, Kind, encode
 from aegis_sdk.model import Command, Exit
 
 #: What one stream may hold unread while somebody waits for something else.
@@ -79,7 +80,7 @@ class Conversation:
             with self._turn:
                 # A reader that is this very thread was interrupted, and does not read any more.
                 if self._reader not in (None, me):
-                    self._turn.wait(_left(deadline))
+                    self._turn.wait(min(_left(deadline), LONGEST_WAIT))
                     return True
                 self._reader = me
             self._read(deadline)
@@ -219,8 +220,8 @@ def _frames(data: bytes, *, end: bool) -> Iterator[bytes]:
         yield encode(Kind.STDIN, b"")
 
 
-def _left(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.0, deadline - time.monotonic())
+def _left(deadline: float | None) -> float:
+    return math.inf if deadline is None else max(0.0, deadline - time.monotonic())
 
 
 def _over(deadline: float | None) -> bool:

@@ -181,8 +181,29 @@ def test_ctrl_c_ends_the_sandbox():
         pid = int(program.stdout.readline())
         time.sleep(0.3)
         program.send_signal(signal.SIGINT)
-        program.wait(5)
+        try:
+            program.wait(5)
+        finally:
+            program.kill()
     assert until(lambda: pid not in monitors(), 2)
+
+
+def test_ctrl_c_that_another_thread_takes(sandbox):
+    """The kernel may hand a process's signal to any of its threads: the command that the main one waits for ends."""
+    idle = threading.Event()
+    other = threading.Thread(target=idle.wait)
+    other.start()
+    timer = threading.Timer(0.5, lambda: signal.pthread_kill(other.ident or 0, signal.SIGINT))
+    timer.start()
+    start = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            sandbox.run("sleep", "10")
+    finally:
+        idle.set()
+        timer.join()
+        other.join()
+    assert time.monotonic() - start < 3
 
 
 @pytest.mark.timeout(120)
