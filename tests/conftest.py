@@ -133,7 +133,7 @@ def _descriptors() -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
-    """No test leaves a monitor, a descriptor, a thread or a temporary file behind."""
+    """No test leaves a monitor, a descriptor, a thread, a temporary file or a blocked signal behind."""
     if "shared" in request.fixturenames:
         request.getfixturevalue("shared")
     before = monitors(), len(_descriptors()), threading.active_count()
@@ -141,6 +141,7 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     assert until(lambda: monitors() <= before[0], 2), f"monitors left: {monitors() - before[0]}"
     assert until(lambda: len(_descriptors()) <= before[1], 2), f"descriptors left: {_descriptors()}"
     assert until(lambda: threading.active_count() <= before[2], 2), f"threads left: {threading.enumerate()}"
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()), "signals are left blocked"
     left = os.listdir(tempfile.gettempdir())
     assert not left, f"temporary files left: {left}"
 

@@ -11,6 +11,7 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 import attrs
 
@@ -39,44 +40,61 @@ def encode(kind: Kind, payload: bytes) -> bytes:
     return HEADER.pack(kind, len(payload)) + payload
 
 
-@attrs.define
+_Parts = tuple[Any, bytes] | None  # the parts before it, and a part: to add one costs the same however many there are
+
+
+@attrs.frozen
 class Decoder:
-    """Frames out of bytes that come in pieces of any size.
+    """Frames out of bytes that come in pieces of any size: where in a frame the last piece ended.
 
     A frame of output is handed on in the pieces in which it comes, so that nothing is copied to make it whole.
     """
 
-    _head: bytearray = attrs.field(factory=bytearray)
+    _head: bytes = b""
     _kind: Kind = Kind.STDIN
     _left: int = 0
-    _event: bytearray = attrs.field(factory=bytearray)
+    _event: _Parts = None
 
-    def feed(self, data: memoryview) -> Iterator[tuple[Kind, bytes]]:
-        """The frames, or parts of frames of output, that *data* brings; ProtocolViolation if it is none."""
+    def feed(self, data: memoryview) -> tuple[Decoder, list[tuple[Kind, bytes]]]:
+        """Where *data* ends, and the frames, or parts of frames of output, that it brings.
+
+        ProtocolViolation if it brings none.
+        """
+        frames: list[tuple[Kind, bytes]] = []
+        head, kind, left, event = self._head, self._kind, self._left, self._event
         while data:
-            if not self._left:
-                data = self._header(data)
+            if not left:
+                missing = HEADER.size - len(head)
+                head, data = head + data[:missing], data[missing:]
+                if len(head) == HEADER.size:
+                    kind, left = _opened(head)
+                    head = b""
                 continue
-            part, data = data[: self._left], data[self._left :]
-            self._left -= len(part)
-            if self._kind is not Kind.EVENT:
-                yield self._kind, bytes(part)
+            part, data = bytes(data[:left]), data[left:]
+            left -= len(part)
+            if kind is not Kind.EVENT:
+                frames.append((kind, part))
                 continue
-            self._event += part
-            if not self._left:
-                event, self._event = bytes(self._event), bytearray()
-                yield Kind.EVENT, event
+            event = (event, part)
+            if not left:
+                frames.append((kind, _whole(event)))
+                event = None
+        return Decoder(head, kind, left, event), frames
 
-    def _header(self, data: memoryview) -> memoryview:
-        missing = HEADER.size - len(self._head)
-        self._head += data[:missing]
-        if len(self._head) == HEADER.size:
-            kind, self._left = HEADER.unpack(self._head)
-            self._head.clear()
-            if kind not in (Kind.STDOUT, Kind.STDERR, Kind.EVENT) or not 0 < self._left <= FRAME_LIMIT:
-                raise ProtocolViolation(f"the guest sent a frame of kind {kind} and {self._left} bytes")
-            self._kind = Kind(kind)
-        return data[missing:]
+
+def _whole(parts: _Parts) -> bytes:
+    turned = []
+    while parts:
+        parts, part = parts
+        turned.append(part)
+    return b"".join(reversed(turned))
+
+
+def _opened(head: bytes) -> tuple[Kind, int]:
+    kind, length = HEADER.unpack(head)
+    if kind not in (Kind.STDOUT, Kind.STDERR, Kind.EVENT) or not 0 < length <= FRAME_LIMIT:
+        raise ProtocolViolation(f"the guest sent a frame of kind {kind} and {length} bytes")
+    return Kind(kind), length
 
 
 @attrs.define
@@ -84,8 +102,6 @@ class Channel:
     """A connection to the harness; OSError means that the other end has gone."""
 
     _socket: socket.socket
-    _decoder: Decoder = attrs.field(factory=Decoder)
-    _buffer: memoryview = attrs.field(factory=lambda: memoryview(bytearray(_CHUNK)))
     _rest: bytes = b""
 
     def send_line(self, message: object, *, deadline: float) -> None:
@@ -112,18 +128,17 @@ class Channel:
                 raise ProtocolViolation("the guest sent a line of more than 1 MiB")
             if newline:
                 return _value(bytes(line))
-            self._rest = bytes(self._receive(deadline))
+            self._rest = self._receive(deadline)
             if not self._rest:
                 raise EOFError
 
-    def read_frames(self, *, deadline: float | None = None) -> list[tuple[Kind, bytes]]:
-        """What comes next; at least one piece. EOFError at the end, TimeoutError at the deadline."""
-        while True:
-            data = self._receive(deadline)
-            if not data:
-                raise EOFError
-            if frames := list(self._decoder.feed(data)):
-                return frames
+    def take(self, into: dict[int, bytes], numbers: Iterator[int]) -> None:
+        """Put what has come *into* a dictionary, under the next number; no bytes are the end.
+
+        BlockingIOError if nothing has, OSError if the other end has gone.
+        """
+        # One call, all of it in C: no signal handler can come between taking the bytes and keeping them.
+        into.update(zip(numbers, map(self._socket.recv, (_CHUNK,), (socket.MSG_DONTWAIT,)), strict=False))
 
     def send_some(self, data: memoryview) -> int:
         """Send as much of *data* as goes without waiting; how many bytes that was."""
@@ -156,13 +171,13 @@ class Channel:
         """Close the socket; nobody may be waiting on it."""
         self._socket.close()
 
-    def _receive(self, deadline: float | None) -> memoryview:
+    def _receive(self, deadline: float | None) -> bytes:
         if deadline is not None and not self.wait(select.POLLIN, deadline=deadline):
             raise TimeoutError
         try:
-            return self._buffer[: self._socket.recv_into(self._buffer)]
+            return self._socket.recv(_CHUNK)
         except ConnectionResetError:
-            return self._buffer[:0]
+            return b""
 
 
 def _value(line: bytes) -> object:

@@ -1,4 +1,4 @@
-"""The connection of one running command: its output sorted by stream, its input fed as it is taken.
+"""The connection of one running command: who waits for its output reads it, and its input is fed as it is taken.
 
 Nobody reads in the background: whoever waits for something reads for all, one at a time, until it has come.
 """
@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import math
 import select
-import signal
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 
 from aegis_sdk.errors import OutputNotRead
 from aegis_sdk.guest import requests
 from aegis_sdk.guest.channel import LONGEST_WAIT, Channel, Kind, encode
+from aegis_sdk.guest.inbox import Inbox
 from aegis_sdk.model import Command, Exit
 
 #: What one stream may hold unread while somebody waits for something else.
 UNREAD_LIMIT = 64 << 20
 _INPUT_FRAME = 1 << 16
-_SIGNALS = signal.valid_signals()
-_SMALL = 1 << 16
 
 
 class Conversation:
@@ -30,21 +27,27 @@ class Conversation:
 
     def __init__(self, channel: Channel, identity: str, command: Command, *, deadline: float) -> None:
         self._channel = channel
-        # Both can be taken twice: a signal handler may close what its own thread is in the midst of.
-        self._turn = threading.Condition(threading.RLock())
-        self._sending = threading.RLock()
+        # Both can be taken twice: a signal handler may close what its own thread is in the midst of. The lock itself is
+        # taken, not the condition, whose Python code a handler may leave with the lock taken and nobody told.
+        self._lock, self._sending = threading.RLock(), threading.RLock()
+        self._turn = threading.Condition(self._lock)
         self._reader: int | None = None  # the thread that reads, while one does
         self._lost = False
         self._hung_up = False
         self._input: Iterator[bytes] = iter(())
         self._piece = memoryview(b"")  # what is left of the input's current frame
-        self._unread: dict[Kind, deque[bytearray]] = {Kind.STDOUT: deque(), Kind.STDERR: deque()}
-        self._size = dict.fromkeys(self._unread, 0)
-        #: Its process number in the guest, once it runs.
-        self.pid: int | None = None
-        #: How it ended, once it has.
-        self.exit: Exit | None = None
+        self._inbox = Inbox(channel)
         requests.start(channel, identity, command, deadline=deadline)
+
+    @property
+    def pid(self) -> int | None:
+        """Its process number in the guest, once it runs."""
+        return self._inbox.state.pid
+
+    @property
+    def exit(self) -> Exit | None:
+        """How it ended, once it has."""
+        return self._inbox.state.exit
 
     @property
     def begun(self) -> bool:
@@ -64,10 +67,11 @@ class Conversation:
         return answer
 
     def _settled(self, done: Callable[[], bool], *, bounded: bool) -> bool:
-        with self._turn:
+        with self._lock:
+            self._inbox.sort()
             if done():
                 return True
-            if self._lost:
+            if self._lost or self._inbox.state.over:
                 raise EOFError
             if bounded:
                 self._check_bound()
@@ -77,7 +81,7 @@ class Conversation:
         """Read once, or wait until another thread has."""
         me = threading.get_ident()
         try:
-            with self._turn:
+            with self._lock:
                 # A reader that is this very thread was interrupted, and does not read any more.
                 if self._reader not in (None, me):
                     self._turn.wait(min(_left(deadline), LONGEST_WAIT))
@@ -85,7 +89,7 @@ class Conversation:
                 self._reader = me
             self._read(deadline)
         finally:
-            with self._turn:
+            with self._lock:
                 if self._reader == me:
                     self._reader = None
                     self._turn.notify_all()
@@ -95,24 +99,17 @@ class Conversation:
 
     def take(self, kind: Kind) -> bytes:
         """The next piece of a stream that has come; empty if there is none."""
-        with self._turn:
-            if not self._unread[kind]:
-                return b""
-            piece = self._unread[kind].popleft()
-            self._size[kind] -= len(piece)
-            return bytes(piece)
+        with self._lock:
+            return self._inbox.first(kind)
 
     def gather(self, kind: Kind) -> bytes:
         """All of a stream that has come."""
-        with self._turn:
-            whole = b"".join(self._unread[kind])
-            self._unread[kind].clear()
-            self._size[kind] = 0
-            return whole
+        with self._lock:
+            return b"".join(iter(lambda: self._inbox.first(kind), b""))
 
     def has(self, *kinds: Kind) -> bool:
         """Whether there is something to take of one of the streams."""
-        return any(self._unread[kind] for kind in kinds)
+        return any(self._inbox.state.unread(kind).size for kind in kinds)
 
     def feed(self, data: bytes) -> None:
         """Give the command all of *data*, and then the end of its input, while output is being read."""
@@ -127,7 +124,7 @@ class Conversation:
     def hang_up(self) -> None:
         """End the connection, and with it the command; may be called from anywhere, signal handlers included."""
         self._channel.hang_up()
-        with self._turn:
+        with self._lock:
             self._lost = self._hung_up = True
             # Another thread that reads sees the end now, and closes what it has been reading from.
             if self._reader is None:
@@ -144,25 +141,7 @@ class Conversation:
         except (EOFError, OSError):
             self._lost = True
             return
-        # A handler that raises between taking bytes and sorting them would lose some, and what comes next would look
-        # as if the guest had broken the protocol. Waiting, above, is what can be interrupted.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        try:
-            self._sort_some()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-    def _sort_some(self) -> None:
-        frames: list[tuple[Kind, bytes]] = []
-        try:
-            frames = self._channel.read_frames(deadline=time.monotonic())
-        except TimeoutError:
-            return
-        except (EOFError, OSError):
-            self._lost = True
-        with self._turn:
-            for kind, payload in frames:
-                self._sort(kind, payload)
+        self._inbox.take()
 
     def _feed_some(self, deadline: float | None) -> None:
         """Feed the input until there is output to be read; TimeoutError at the deadline."""
@@ -182,31 +161,9 @@ class Conversation:
         self._piece = memoryview(next(self._input, b""))
         return bool(self._piece)
 
-    def _sort(self, kind: Kind, payload: bytes) -> None:
-        if kind is not Kind.EVENT:
-            self._keep(kind, payload)
-            return
-        match requests.event(payload):
-            case requests.Started(pid):
-                self.pid = pid
-            case requests.NotStarted(code, message):
-                self._keep(Kind.STDERR, f"{message}\n".encode())
-                self.exit = Exit(code=code)
-            case Exit() as end:
-                self.exit = end
-
-    def _keep(self, kind: Kind, payload: bytes) -> None:
-        pieces = self._unread[kind]
-        # Small pieces are put together: each alone would take more room for itself than for its bytes.
-        if pieces and len(pieces[-1]) < _SMALL:
-            pieces[-1] += payload
-        else:
-            pieces.append(bytearray(payload))
-        self._size[kind] += len(payload)
-
     def _check_bound(self) -> None:
-        for kind, size in self._size.items():
-            if size > UNREAD_LIMIT:
+        for kind in (Kind.STDOUT, Kind.STDERR):
+            if (size := self._inbox.state.unread(kind).size) > UNREAD_LIMIT:
                 raise OutputNotRead(
                     f"{kind.name.lower()} holds {size >> 20} MiB that nobody has read",
                     hint="read both streams, with two threads or with output(), or send one of them to /dev/null",
