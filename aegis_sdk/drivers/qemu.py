@@ -58,11 +58,10 @@ class Qemu:
 
 def arguments(plan: BootPlan, elf: Path, accelerator: str, fds: dict[str, int]) -> list[str]:
     """QEMU's command line: fixed words, numbers, inherited descriptors, and nothing that is secret."""
-    processor = {"kvm": "host", "tcg": "max"}[accelerator]
     return [
         *("-name", f"aegis-{plan.name}", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
         *("-machine", "microvm,acpi=off,x-option-roms=off,isa-serial=off", "-sandbox", _SANDBOX),
-        *("-accel", accelerator, "-cpu", processor, "-smp", str(plan.cpus), "-m", str(plan.memory)),
+        *(*_processor(plan, accelerator), "-smp", str(plan.cpus), "-m", str(plan.memory)),
         *("-kernel", str(elf), "-append", _COMMAND_LINE),
         *("-chardev", f"socket,id=monitor,fd={fds['monitor']}", "-mon", "chardev=monitor,mode=control"),
         *("-device", "virtio-serial-device", "-chardev", f"socket,id=console,fd={fds['console']}"),
@@ -72,6 +71,14 @@ def arguments(plan: BootPlan, elf: Path, accelerator: str, fds: dict[str, int]) 
         *_disk("harness", fds["harness"], 1),  # /dev/vda
         *_disk("image", fds["image"], 2),  # /dev/vdb
     ]
+
+
+def _processor(plan: BootPlan, accelerator: str) -> tuple[str, ...]:
+    if accelerator == "kvm":
+        return ("-accel", "kvm", "-cpu", "host")
+    # With a thread for each, one may run the very code that the kernel on another is changing, and guests die of it.
+    threads = "" if plan.cpus == 1 else ",thread=single"
+    return ("-accel", f"tcg{threads}", "-cpu", "max")
 
 
 def _disk(name: str, fd: int, number: int) -> tuple[str, ...]:
