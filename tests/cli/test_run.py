@@ -26,6 +26,7 @@ def test_options(cli):
     options = ("-e", "A=b=c", "--cwd", "/tmp", "--user", "nobody", "--memory", "256", "--cpus", "2")
     done = cli("run", *options, "--", "sh", "-c", script)
     lines = done.stdout.decode().splitlines()
+    assert lines, done.stderr
     assert lines[:4] == ["b=c", "/tmp", "nobody", "2"]
     assert int(lines[4].split()[1]) < 256 * 1024
 

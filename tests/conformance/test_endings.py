@@ -123,7 +123,8 @@ def test_a_forgotten_sandbox_ends(driver):
 
 
 def _script(text: str, **options) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True, **options)
+    command = [sys.executable, "-X", "faulthandler", "-c", text]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
 
 
 def test_the_interpreters_end_ends_the_sandbox():
@@ -177,14 +178,14 @@ def test_ctrl_c_ends_the_sandbox():
     script = (
         "import aegis_sdk\nwith aegis_sdk.Sandbox() as vm: print(vm.info().pid, flush=True); vm.run('sleep', '100')"
     )
-    with _script(script, stderr=subprocess.DEVNULL) as program:
+    with _script(script, stderr=subprocess.PIPE) as program:
         pid = int(program.stdout.readline())
         time.sleep(0.3)
         program.send_signal(signal.SIGINT)
-        try:
-            program.wait(5)
-        finally:
-            program.kill()
+        if not until(lambda: program.poll() is not None, 5):
+            program.send_signal(signal.SIGABRT)  # it says where it is
+            pytest.fail(f"it runs on: {program.stderr.read()}")
+        assert "KeyboardInterrupt" in program.stderr.read()
     assert until(lambda: pid not in monitors(), 2)
 
 
