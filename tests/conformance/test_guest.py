@@ -70,8 +70,8 @@ def test_no_network_card(sandbox):
 
 
 def test_the_clock_is_right(sandbox):
-    """The guest's clock is the host's."""
-    before = int(time.time())
+    """The guest's clock is the host's, to some milliseconds: in software it may advance in steps of four."""
+    before = int(time.time() - 0.1)
     assert before <= int(sandbox.run("date", "+%s").stdout) <= time.time()
 
 
