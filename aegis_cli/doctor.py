@@ -15,8 +15,12 @@ from aegis_cli.words import printable
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--quick", is_flag=True, help="Do not boot a guest to prove it.")
-def doctor(*, as_json: bool, quick: bool) -> int:
+@click.option("--fix", is_flag=True, help="First mend what Aegis can mend by itself.")
+def doctor(*, as_json: bool, quick: bool, fix: bool) -> int:
     """Check what Aegis needs here; exit with 0 only if a guest can boot."""
+    if fix:
+        for done in aegis.mend() or ("there is nothing here that Aegis could mend by itself",):
+            click.echo(printable(done), err=as_json)
     checks = aegis.diagnose(quick=quick)
     healthy = all(check.ok for check in checks if check.required)
     if as_json:

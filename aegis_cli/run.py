@@ -33,7 +33,8 @@ _FILES = {"stdout": 1, "stderr": 2}
 @click.option("--memory", type=int, default=512, show_default=True, metavar="MIB", help="The guest's memory.")
 @click.option("--cpus", type=int, default=1, show_default=True, metavar="N", help="The guest's processors.")
 @click.option("--writable", is_flag=True, help="Let the command write everywhere; what it writes is thrown away.")
-@click.option("--driver", metavar="NAME", help="What boots the guest: auto or qemu.")
+@click.option("--nested", is_flag=True, help="Give the guest a /dev/kvm: it can run machines of its own.")
+@click.option("--driver", metavar="NAME", help="What boots the guest: auto, libkrun or qemu.")
 @click.option("--image", default="base", show_default=True, metavar="REF", help="The image, as for `docker run`.")
 @click.option(
     "--pull",
@@ -53,6 +54,7 @@ def run(
     memory: int,
     cpus: int,
     writable: bool,
+    nested: bool,
     driver: str | None,
     image: str,
     pull: str,
@@ -72,7 +74,7 @@ def run(
     if not command and not pulled.info.config.entrypoint + pulled.info.config.command:
         raise click.UsageError(f"No command was given, and the image {image} has none of its own.")
     with (
-        aegis.Sandbox(pulled, memory=memory, cpus=cpus, writable=writable, driver=driver) as vm,
+        aegis.Sandbox(pulled, memory=memory, cpus=cpus, writable=writable, nested=nested, driver=driver) as vm,
         vm.start(*command, stdin=True, env=environment, cwd=cwd, user=user) as process,
         _Limit(vm, process, timeout) as limit,
     ):

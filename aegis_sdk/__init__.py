@@ -24,7 +24,7 @@ import importlib
 TYPE_CHECKING = False  # type checkers take it for true; the one in typing costs half of this import
 if TYPE_CHECKING:
     from aegis_sdk.aio import AsyncOutput, AsyncProcess, AsyncSandbox
-    from aegis_sdk.doctor import diagnose, list_plugins
+    from aegis_sdk.doctor import diagnose, list_plugins, mend
     from aegis_sdk.errors import (
         AegisError,
         ArchitectureNotFound,
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         ImageConfig,
         ImageInfo,
         LayerInfo,
+        Mount,
         PluginInfo,
         Progress,
         Pruned,
@@ -104,6 +105,7 @@ __all__ = [
     "Layer",
     "LayerInfo",
     "Metadata",
+    "Mount",
     "Output",
     "OutputNotRead",
     "PluginInfo",
@@ -121,11 +123,12 @@ __all__ = [
     "diagnose",
     "hookimpl",
     "list_plugins",
+    "mend",
 ]
 
 _HOMES = {
     "aio": ("AsyncOutput", "AsyncProcess", "AsyncSandbox"),
-    "doctor": ("diagnose", "list_plugins"),
+    "doctor": ("diagnose", "list_plugins", "mend"),
     "hookspecs": ("hookimpl",),
     "image": ("Image",),
     "images.base": ("Entry", "FoundImage", "ImageSource", "Kind", "Layer"),
@@ -137,6 +140,7 @@ _HOMES = {
         "ImageConfig",
         "ImageInfo",
         "LayerInfo",
+        "Mount",
         "PluginInfo",
         "Progress",
         "Pruned",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial, update_wrapper
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
@@ -12,7 +12,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
 from aegis_sdk.engine.base import Engine
 from aegis_sdk.errors import SandboxClosed
 from aegis_sdk.image import Image, listener
-from aegis_sdk.model import Completed, Progress, SandboxInfo
+from aegis_sdk.model import Completed, Mount, Progress, SandboxInfo
 from aegis_sdk.process import Output, Process, StreamName, deadline_after, to_bytes
 from aegis_sdk.sandbox import Sandbox, checked
 
@@ -158,13 +158,27 @@ class AsyncSandbox:
         pull: str = "missing",
         progress: Callable[[Progress], None] | None = None,
         driver: str | None = None,
+        nested: bool = False,
+        mounts: Sequence[Mount] = (),
         engine: Engine | None = None,
     ) -> None:
         self._make = partial(
-            Sandbox, image, memory=memory, cpus=cpus, writable=writable, pull=pull, driver=driver, engine=engine
+            Sandbox,
+            image,
+            memory=memory,
+            cpus=cpus,
+            writable=writable,
+            pull=pull,
+            driver=driver,
+            nested=nested,
+            mounts=mounts,
+            engine=engine,
         )
         self._progress = listener(progress)
         self._sandbox: Sandbox | None = None  # a constructor cannot wait for a boot
+
+    pause = awaitable(Sandbox.pause)
+    resume = awaitable(Sandbox.resume)
 
     @property
     def sync(self) -> Sandbox:

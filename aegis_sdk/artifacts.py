@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +71,9 @@ class Artifacts:
 
 
 def _write(path: Path, directory: int, make: Callable[[BinaryIO], None]) -> None:
+    if sys.platform != "linux":
+        _write_named(path, make)
+        return
     try:
         handle = os.open(path.parent, os.O_TMPFILE | os.O_RDWR, 0o600)
     except OSError as error:

@@ -18,18 +18,22 @@ class Config:
     home: Path
     driver: str = "auto"
     kernel: Path | None = None
+    libkrun: Path | None = None
+    #: Whether what a monitor says on its standard error, and libkrun's log, are repeated on ours.
+    debug: bool = False
     plain_http: frozenset[str] = frozenset()
     #: What it was read from, for what belongs to other programs: proxies, certificates, registries' credentials.
     environ: Mapping[str, str] = attrs.field(factory=dict, repr=False, eq=False)
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Config:
-        """AEGIS_HOME, AEGIS_DRIVER, AEGIS_KERNEL and AEGIS_PLAIN_HTTP, with their defaults."""
-        kernel = environ.get("AEGIS_KERNEL")
+        """AEGIS_HOME, _DRIVER, _KERNEL, _LIBKRUN, _DEBUG and _PLAIN_HTTP, with their defaults."""
         return cls(
             home=Path(environ.get("AEGIS_HOME") or _user() / ".aegis").absolute(),
             driver=environ.get("AEGIS_DRIVER") or "auto",
-            kernel=Path(kernel).absolute() if kernel else None,
+            kernel=_path(environ.get("AEGIS_KERNEL")),
+            libkrun=_path(environ.get("AEGIS_LIBKRUN")),
+            debug=environ.get("AEGIS_DEBUG", "") not in ("", "0"),
             plain_http=frozenset(map(_plain, environ.get("AEGIS_PLAIN_HTTP", "").replace(",", " ").split())),
             environ=environ,
         )
@@ -55,6 +59,10 @@ def _plain(registry: str) -> str:
             hint="write HOST or HOST:PORT; what speaks https does not belong there",
         )
     return host
+
+
+def _path(word: str | None) -> Path | None:
+    return Path(word).absolute() if word else None
 
 
 def _user() -> Path:

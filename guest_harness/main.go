@@ -54,7 +54,7 @@ func run() error {
 	}
 	guest := calls.NewGuest(func(settings calls.Settings) ([]wire.Pair, error) {
 		return finish(story, settings)
-	}, cgroups, children)
+	}, boot.SetClock, cgroups, children)
 	return yamux.Serve(port, guest.Serve)
 }
 

@@ -31,15 +31,30 @@ for _signal, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.S
         signal.signal(_signal, _handler)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--driver", choices=("qemu", "libkrun"), default="qemu", help="what boots the tests' guests")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "driver" in metafunc.fixturenames:
+        metafunc.parametrize("driver", [metafunc.config.getoption("--driver")], indirect=True, scope="session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--driver") != "qemu":
+        items[:] = [item for item in items if not item.get_closest_marker("of_qemu")]
+
+
 @pytest.fixture(scope="session", autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Every test, and every program that it starts, uses a home and a temporary directory made for this run."""
+def home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Every test, and every program that it starts, uses --driver, and a home and temporary directory of this run."""
     path, temporary = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("temporary")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AEGIS_HOME", str(path))
         patch.setenv("TMPDIR", str(temporary))
         patch.setattr(tempfile, "tempdir", str(temporary))
-        for name in ("AEGIS_DRIVER", "AEGIS_KERNEL"):
+        patch.setenv("AEGIS_DRIVER", request.config.getoption("--driver"))
+        for name in ("AEGIS_KERNEL", "AEGIS_LIBKRUN", "AEGIS_DEBUG"):
             patch.delenv(name, raising=False)
         # What is said once for a home is said where it is tested, and not in whichever test boots first.
         (path / "data").mkdir(mode=0o700)
@@ -47,9 +62,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield path
 
 
-@pytest.fixture(scope="session", params=["qemu"])
+@pytest.fixture(scope="session")
 def driver(request: pytest.FixtureRequest) -> str:
-    """Once for every driver that can boot here."""
+    """The driver that --driver names; in a test's parameters, so that its name says it."""
     return str(request.param)
 
 
@@ -106,7 +121,7 @@ def monitors() -> set[int]:
                 words = (entry / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue  # it has just ended
-            if b"-kernel" in words and any(word.startswith(ours) for word in words):
+            if any(word.removeprefix(b"kernel=").startswith(ours) for word in words if b"/kernel-" in word):
                 found.add(int(entry.name))
     return found
 

@@ -13,13 +13,19 @@ from aegis_sdk.model import Check, Ending
 
 @attrs.frozen(kw_only=True)
 class BootPlan:
-    """What a driver boots: a name for process lists, two read-only disks, MiB of memory, CPUs."""
+    """What a driver boots: a name for process lists, two read-only disks, MiB of memory, CPUs.
+
+    *nested* if the guest is to have a /dev/kvm that works; the directories *shared* with it, all read-only, have the
+    virtio-fs tags aegis0, aegis1, ...
+    """
 
     name: str
     harness: Path
     image: Path
     memory: int
     cpus: int
+    nested: bool = False
+    shared: tuple[Path, ...] = ()
 
 
 class Machine(Protocol):
@@ -35,8 +41,14 @@ class Machine(Protocol):
         The guest takes it when it is up; if the machine has ended, the connection is at its end.
         """
 
+    def pause(self) -> None:
+        """Stop its processors; fine if they stand still, or it has ended. What it is sent waits."""
+
+    def resume(self) -> None:
+        """Let it go on; its clock is right. Fine if it runs or has ended."""
+
     def kill(self) -> None:
-        """End the machine at once; fine if it has ended."""
+        """End the machine at once, paused or not; fine if it has ended."""
 
     def wait(self, timeout: float | None = None) -> Ending | None:
         """How the machine ended; None if it has not after *timeout* seconds."""
@@ -53,8 +65,17 @@ class Driver(Protocol):
     def accelerator(self) -> str:
         """What runs the guest's instructions here: kvm, hvf or tcg."""
 
+    def why_not(self, *, nested: bool = False, shared: bool = False) -> tuple[str, str]:
+        """Why this driver cannot be used here, as far as can be told fast, and what mends it; both empty if it can.
+
+        Asked for a guest that is to be *nested*, or to see directories *shared* with it, as a BootPlan says.
+        """
+
     def check(self) -> tuple[Check, ...]:
         """What this driver needs here, each thing with what was found."""
+
+    def mend(self) -> tuple[str, ...]:
+        """Mend what can be mended without the user's hand; what was done, in words. AegisError if that failed."""
 
     def boot(self, plan: BootPlan) -> Machine:
         """Start a machine; Unavailable says what is missing, BootFailed what went wrong."""

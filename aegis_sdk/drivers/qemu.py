@@ -14,17 +14,17 @@ import attrs
 from aegis_sdk import packages
 from aegis_sdk.artifacts import Artifacts
 from aegis_sdk.config import Config
-from aegis_sdk.drivers import kernel
+from aegis_sdk.drivers import kernel, nested, virtiofs
 from aegis_sdk.drivers.base import BootPlan
-from aegis_sdk.drivers.qemu_machine import PORT, QemuMachine, Wires, launch
+from aegis_sdk.drivers.machine import ProcessMachine, Wires, launch
+from aegis_sdk.drivers.qemu_line import PORT, QemuLine, sharer
+from aegis_sdk.drivers.virtualization import why_not_kvm
 from aegis_sdk.errors import DriverUnavailable
 from aegis_sdk.model import Check
 
 _PROGRAM = "qemu-system-x86_64"
 _OLDEST = (7, 2)
 _SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
-# Without numdummies the kernel makes an interface dummy0, and the guest is to have none but the loopback.
-_COMMAND_LINE = "console=hvc0 quiet panic=-1 reboot=t root=/dev/vda rootfstype=erofs ro init=/init dummy.numdummies=0"
 
 
 @attrs.frozen
@@ -40,29 +40,52 @@ class Qemu:
         return "tcg" if why_not_kvm()[0] else "kvm"
 
     def check(self) -> tuple[Check, ...]:
-        return (_check_architecture(), _check_program(), kernel.check(self._config), _check_accelerator())
+        if not (platform := _check_architecture()).ok:
+            return (platform,)  # nothing else would be of use
+        return (
+            platform,
+            _check_program(),
+            kernel.check(self._config),
+            _check_accelerator(),
+            virtiofs.check(),
+        )
 
-    def boot(self, plan: BootPlan) -> QemuMachine:
-        if not (architecture := _check_architecture()).ok:
-            raise DriverUnavailable(architecture.seen)
+    def mend(self) -> tuple[str, ...]:
+        return ()
+
+    def why_not(self, *, nested: bool = False, shared: bool = False) -> tuple[str, str]:  # noqa: ARG002  # both can be
+        if not (platform := _check_architecture()).ok:
+            return platform.seen, ""
+        if not packages.program(_PROGRAM):
+            return f"{_PROGRAM} is not installed", packages.to_install("qemu")
+        return "", ""
+
+    def boot(self, plan: BootPlan) -> ProcessMachine:
         program = packages.program(_PROGRAM)
-        if not program:
-            raise DriverUnavailable(f"{_PROGRAM} is not installed", hint=packages.to_install("qemu"))
-        elf = kernel.elf(self._config, self._artifacts)
+        why, fix = self.why_not()
+        if why or not program:
+            raise DriverUnavailable(why, hint=fix)
+        elf = kernel.file(self._config, self._artifacts)
         with ExitStack() as undo:
             wires = Wires.lay(plan, undo)
+            line = QemuLine.lay(wires, plan.shared, undo)
             command = [program, *arguments(plan, elf, self.accelerator, wires.theirs)]
+            if plan.shared:
+                pipes = [wires.theirs[sharer(number)] for number in range(len(plan.shared))]
+                command = virtiofs.command(zip(pipes, plan.shared, strict=True), command)
             undo.pop_all()  # from here on they belong to the machine's thread
-        return launch(command, wires, plan.name)
+        return launch(command, wires, line, name=plan.name, aloud=self._config.debug, python=sys.executable)
 
 
 def arguments(plan: BootPlan, elf: Path, accelerator: str, fds: dict[str, int]) -> list[str]:
     """QEMU's command line: fixed words, numbers, inherited descriptors, and nothing that is secret."""
+    sharing = virtiofs.arguments(plan.memory) if plan.shared else ()
     return [
         *("-name", f"aegis-{plan.name}", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
         *("-machine", "microvm,acpi=off,x-option-roms=off,isa-serial=off", "-sandbox", _SANDBOX),
-        *(*_processor(plan, accelerator), "-smp", str(plan.cpus), "-m", str(plan.memory)),
-        *("-kernel", str(elf), "-append", _COMMAND_LINE),
+        *(*nested.processor(plan, accelerator), "-smp", str(plan.cpus), "-m", str(plan.memory)),
+        *sharing,
+        *("-kernel", str(elf), "-append", kernel.command_line(reboot="t") + nested.kernel_words(plan, accelerator)),
         *("-chardev", f"socket,id=monitor,fd={fds['monitor']}", "-mon", "chardev=monitor,mode=control"),
         *("-device", "virtio-serial-device", "-chardev", f"socket,id=console,fd={fds['console']}"),
         *("-device", "virtconsole,chardev=console"),
@@ -73,14 +96,6 @@ def arguments(plan: BootPlan, elf: Path, accelerator: str, fds: dict[str, int]) 
     ]
 
 
-def _processor(plan: BootPlan, accelerator: str) -> tuple[str, ...]:
-    if accelerator == "kvm":
-        return ("-accel", "kvm", "-cpu", "host")
-    # With a thread for each, one may run the very code that the kernel on another is changing, and guests die of it.
-    threads = "" if plan.cpus == 1 else ",thread=single"
-    return ("-accel", f"tcg{threads}", "-cpu", "max")
-
-
 def _disk(name: str, fd: int, number: int) -> tuple[str, ...]:
     # By a descriptor that was opened for reading: whatever the guest makes of QEMU, it cannot write there.
     return (
@@ -88,22 +103,6 @@ def _disk(name: str, fd: int, number: int) -> tuple[str, ...]:
         *("-drive", f"id={name},file=/dev/fdset/{number},format=raw,if=none,readonly=on"),
         *("-device", f"virtio-blk-device,drive={name}"),
     )
-
-
-def why_not_kvm() -> tuple[str, str]:
-    """Why hardware virtualization cannot be used here, and what mends it; both empty if it can.
-
-    A /dev/kvm that opens is no proof: there are hosts with a paravirtual one on which ordinary kernels die, and their
-    processors do not show the flag.
-    """
-    if not Path("/dev/kvm").exists():
-        return "there is no /dev/kvm", ""
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        return "this user may not use /dev/kvm", "sudo usermod -aG kvm $USER, then log in again"
-    flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    if not flags or not {"vmx", "svm"} & set(flags[1].split()):
-        return "there is a /dev/kvm, but the processor shows neither vmx nor svm: guest kernels die on such a one", ""
-    return "", ""
 
 
 def _check_architecture() -> Check:

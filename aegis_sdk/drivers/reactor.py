@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import select
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 
-# epoll itself, not selectors: only it tells of a hang-up where nothing else is waited for.
-READ, WRITE, HANG_UP = select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP
+from aegis_sdk.drivers import readiness
+from aegis_sdk.drivers.readiness import READ
+
+_LOOK = 0.1  # seconds between two looks at whether there is a thread left that could call
 Callback = Callable[[int], None]  # told which of READ, WRITE and HANG_UP it is
 
 
@@ -18,13 +20,13 @@ class Reactor:
     """Callbacks on readiness, all in the one thread that calls ``run``."""
 
     def __init__(self, *, tick: float, on_tick: Callable[[], None]) -> None:
-        self._epoll = select.epoll()
+        self._ready, self._waker = readiness.here()
         self._watched: dict[int, tuple[int, Callback]] = {}
         self._asked: deque[Callable[[], None]] = deque()
-        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self.watch(self._wake_fd, READ, self._woken)
+        self.watch(self._waker.fileno(), READ, self._woken)
         self._tick, self._on_tick = tick, on_tick
         self._running = True
+        self._thread: int | None = None  # until it runs
         # A signal handler may ask while its own thread is asking.
         self._lock = threading.RLock()
 
@@ -32,15 +34,15 @@ class Reactor:
         """Call *callback* when the descriptor *source* is ready for *events*, and, always, when it hangs up."""
         known = self._watched.get(source)
         if known is None:
-            self._epoll.register(source, events)
+            self._ready.register(source, events)
         elif events != known[0]:
-            self._epoll.modify(source, events)
+            self._ready.modify(source, events)
         self._watched[source] = (events, callback)
 
     def forget(self, source: int) -> None:
         """Watch *source* no more; fine if it is not watched."""
         if self._watched.pop(source, None):
-            self._epoll.unregister(source)
+            self._ready.unregister(source)
 
     def ask(self, callback: Callable[[], None]) -> bool:
         """From any thread: have *callback* called in the reactor's; false if it has ended."""
@@ -48,11 +50,32 @@ class Reactor:
             if not self._running:
                 return False
             self._asked.append(callback)
-            os.eventfd_write(self._wake_fd, 1)
+            self._waker.wake()
             return True
+
+    def ask_and_wait(self, callback: Callable[[], None]) -> None:
+        """From any thread: have *callback* called in the reactor's, and return when it was; or it has ended."""
+        if threading.get_ident() == self._thread:  # which a garbage collection may have brought here
+            if self._running:
+                callback()
+            return
+        # No Event: a signal handler that asks might have interrupted its thread while that holds the Event's own lock,
+        # and the reactor would wait for it.
+        called: SimpleQueue[None] = SimpleQueue()
+
+        def call() -> None:
+            callback()
+            called.put(None)
+
+        if self.ask(call):
+            while self._running:
+                with suppress(Empty):
+                    called.get(timeout=_LOOK)
+                    return
 
     def run(self) -> None:
         """Wait and call back until ``stop`` has been called."""
+        self._thread = threading.get_ident()
         try:
             due = time.monotonic() + self._tick
             while self._running:
@@ -63,20 +86,20 @@ class Reactor:
         finally:
             with self._lock:
                 self._running = False
-                self._epoll.close()
-                os.close(self._wake_fd)
+                self._ready.close()
+                self._waker.close()
 
     def stop(self) -> None:
         """End ``run``; only from the reactor's thread."""
         self._running = False
 
     def _round(self, due: float) -> None:
-        for source, events in self._epoll.poll(max(0.0, due - time.monotonic())):
+        for source, events in self._ready.poll(max(0.0, due - time.monotonic())):
             # An earlier callback of this round may have ended the watch, or everything.
             if self._running and source in self._watched:
                 self._watched[source][1](events)
 
     def _woken(self, _: int) -> None:
-        os.eventfd_read(self._wake_fd)
+        self._waker.rest()
         while self._asked:
             self._asked.popleft()()

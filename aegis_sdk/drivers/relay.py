@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from itertools import islice
@@ -15,7 +16,8 @@ from itertools import islice
 import attrs
 
 from aegis_sdk.drivers import yamux
-from aegis_sdk.drivers.reactor import HANG_UP, READ, WRITE, Callback, Reactor
+from aegis_sdk.drivers.reactor import Callback, Reactor
+from aegis_sdk.drivers.readiness import HANG_UP, READ, WRITE
 
 _CHUNK = 1 << 18
 _LOCAL_CHUNK = 1 << 16
@@ -38,66 +40,97 @@ class _Local:
     finished: bool = False  # the guest has said that no more comes
 
 
-class Relay:
-    """All connections to one guest, over *port*; lives in the reactor's thread, but for ``connect``."""
+def _ignore() -> None:
+    """Do nothing: the monitor's end is noticed elsewhere."""
 
-    def __init__(self, reactor: Reactor, port: socket.socket) -> None:
+
+class Relay:
+    """All connections to one guest, over its port; lives in the reactor's thread, but for ``connect``."""
+
+    def __init__(self, reactor: Reactor) -> None:
         self._reactor = reactor
-        self._port = port
+        self._port: socket.socket | None = None  # until ``carry``: some guests call the host when they are up
+        self._on_end: Callable[[], None] = _ignore
         self._session = yamux.Session()
         self._locals: dict[int, _Local] = {}
-        self._waiting: deque[socket.socket] = deque()  # given to us, and not carried yet
+        self._waiting: set[socket.socket] = set()  # given to us, and not carried yet
         self._buffer = memoryview(bytearray(_CHUNK))
         self._heard = False
         self._over = False
         self._silent = 0
+        self._owed = False  # a sign of life
         self._congested = False
+
+    def carry(self, port: socket.socket, *, on_end: Callable[[], None] = _ignore) -> None:
+        """Carry all connections over *port*, which is the relay's from now on; call *on_end* when the guest ends it."""
         port.setblocking(False)
-        self._reactor.watch(port.fileno(), READ, self._on_port)
+        self._port, self._on_end = port, on_end
+        self._reactor.watch(port.fileno(), READ, partial(self._on_port, port))
+        self._flush()
 
     def connect(self, local: socket.socket) -> bool:
         """From any thread: carry *local* to the guest as a new connection; false if all has ended."""
         local.setblocking(False)
-        self._waiting.append(local)
-        return self._reactor.ask(self._open)
+        self._waiting.add(local)
+        if self._reactor.ask(partial(self._open, local)):
+            return True
+        self._waiting.discard(local)
+        return False
 
     def alive(self) -> bool:
         """Ask for a sign of life, to be called regularly; false when several calls brought none."""
         if not self._heard:
             return True  # still booting, which has a deadline of its own
         self._silent += 1
+        self._ping()
+        return self._silent <= _SILENT_TICKS
+
+    def forgive(self) -> None:
+        """Count silence from now: there was a reason for it until here."""
+        self._silent = 0
+
+    def owes_a_sign(self) -> bool:
+        """Whether the guest has been asked for a sign of life, and has not given it; if it had not been, it is now."""
+        if not self._heard or self._owed:
+            return self._owed
+        self._ping()
+        return False
+
+    def _ping(self) -> None:
+        self._owed = True
         self._session.ping()
         self._flush()
-        return self._silent <= _SILENT_TICKS
 
     def close(self) -> None:
         """End every connection, those too that came too late to be carried."""
-        for end in (*self._waiting, *(local.socket for local in self._locals.values())):
+        for end in (*self._waiting.copy(), *(local.socket for local in self._locals.values())):
             _close(end)
         self._waiting.clear()
         self._locals.clear()
-        self._port.close()
+        if self._port:
+            self._port.close()
 
-    def _open(self) -> None:
-        local = self._waiting.popleft()
+    def _open(self, local: socket.socket) -> None:
+        self._waiting.discard(local)
         number = self._session.open()
         self._locals[number] = _Local(local, partial(self._on_local, number))
         self._update(number)
         self._flush()
 
-    def _on_port(self, events: int) -> None:
+    def _on_port(self, port: socket.socket, events: int) -> None:
         if events & READ:
-            self._read_port()
+            self._read_port(port)
         self._flush()
 
-    def _read_port(self) -> None:
+    def _read_port(self, port: socket.socket) -> None:
         try:
-            size = self._port.recv_into(self._buffer)
+            size = port.recv_into(self._buffer)
         except (BlockingIOError, ConnectionResetError):
             return
         if not size:
-            self._over = True  # the monitor's end is noticed elsewhere
-            self._reactor.forget(self._port.fileno())
+            self._over = True
+            self._reactor.forget(port.fileno())
+            self._on_end()
             return
         self._heard = True
         for event in self._session.feed(self._buffer[:size]):
@@ -113,7 +146,8 @@ class Relay:
                 self._locals[number].finished = True
                 self._finish_local(number)
             case yamux.Pong():
-                self._silent = 0  # nothing else is a sign of life: other bytes may be a command's
+                # Nothing else is a sign of life: other bytes may be a command's.
+                self._silent, self._owed = 0, False
             case yamux.Reset(number):
                 self._locals[number].reads = False
                 self._locals[number].finished = True
@@ -170,7 +204,8 @@ class Relay:
 
     def _read_local(self, number: int) -> None:
         local = self._locals[number]
-        if not local.reads or not (room := self._session.room(number)):
+        # Many may have been ready at once, and those before this one may have filled the backlog.
+        if self._congested or not local.reads or not (room := self._session.room(number)):
             return
         try:
             data = local.socket.recv(min(room, _LOCAL_CHUNK))
@@ -222,17 +257,18 @@ class Relay:
 
     def _flush(self) -> None:
         """Send what the session has for the guest; what does not go now goes when the port is ready."""
-        if self._over:
+        port = self._port
+        if self._over or port is None:
             return
         outgoing = self._session.outgoing
         try:
             while outgoing:
-                self._session.sent(self._port.sendmsg(list(islice(outgoing, 64))))
+                self._session.sent(port.sendmsg(list(islice(outgoing, 64))))
         except BlockingIOError:
             pass
         except OSError:
             return  # the monitor's end is noticed elsewhere
-        self._reactor.watch(self._port.fileno(), READ | (WRITE if outgoing else 0), self._on_port)
+        self._reactor.watch(port.fileno(), READ | (WRITE if outgoing else 0), partial(self._on_port, port))
         self._note_congestion()
 
     def _note_congestion(self) -> None:

@@ -3,93 +3,123 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 import attrs
 
+from aegis_sdk.drivers import child
 from aegis_sdk.model import printable
 
 _CONFINE = Path(__file__).with_name("confine.py")
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 _TAIL = 64 << 10
+_CPUCLOCK_SCHED = 2  # of a process, by its number: what clock_getcpuclockid(3) makes, which Python has not
 
 
 @attrs.define(eq=False)
 class Vmm:
-    """A running monitor; *pidfd* becomes readable when it has ended."""
+    """A running monitor."""
 
-    pidfd: int
     errors: int  # what the monitor says on its standard error, to be read
-    _child: subprocess.Popen[bytes]
+    _child: child.Child
 
     @classmethod
-    def start(cls, command: Sequence[str], *, pass_fds: Sequence[int]) -> Vmm:
+    def start(cls, command: Sequence[str], *, pass_fds: Sequence[int], python: str) -> Vmm:
         """Start *command* in a session of its own, to die with the calling thread; OSError if it cannot be."""
+        if not python:
+            raise OSError("this Python does not know its own program (sys.executable), which starts the monitor")
+        confined = [python, "-I", "-S", str(_CONFINE), str(os.getpid()), *command]
         with ExitStack() as undo:
             errors, theirs = os.pipe()
             undo.callback(os.close, errors)
             try:
-                child = _spawn(command, theirs, pass_fds)
+                vmm = cls(errors, child.start(partial(_spawn, confined, theirs, pass_fds)))
             finally:
                 os.close(theirs)
-            undo.callback(child.wait)
-            undo.callback(child.kill)
-            vmm = cls(os.pidfd_open(child.pid), errors, child)
             undo.pop_all()
             return vmm
 
     @property
     def pid(self) -> int:
-        return self._child.pid
+        return self._child.process.pid
 
-    def kill(self) -> None:
-        """SIGKILL; fine if it has ended."""
-        with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+    @property
+    def ended(self) -> int:
+        """A descriptor that becomes readable when it has ended."""
+        return self._child.ended
+
+    def time_run(self) -> int | None:
+        """Nanoseconds that its threads have run; None if it has ended. One call, however many they are."""
+        with suppress(OSError):
+            return time.clock_gettime_ns(~self.pid << 3 | _CPUCLOCK_SCHED)
+        return None
+
+    def sleeps(self) -> bool:
+        """Whether none of its threads runs, is about to, waits for a disk, or is stopped."""
+        try:
+            tasks = Path(f"/proc/{self.pid}/task").iterdir()
+            return all((task / "stat").read_text().rpartition(") ")[2][0] == "S" for task in tasks)
+        except OSError:
+            return False  # a thread has just ended
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal; fine if it has ended."""
+        self._child.send(number)
+
+    def ends_within(self, seconds: float) -> bool:
+        """Whether it has ended after *seconds*."""
+        poll = select.poll()
+        poll.register(self.ended, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
 
     def wait(self) -> int:
         """Wait for its end; the exit code, or minus the number of the signal that killed it."""
-        return self._child.wait()
+        return self._child.process.wait()
 
     def end(self) -> None:
         """Kill it, and give everything back."""
-        self.kill()
+        self.send(signal.SIGKILL)
         self.wait()
         self.close()
 
     def close(self) -> None:
         """Give the descriptors back, once it has ended."""
         os.close(self.errors)
-        os.close(self.pidfd)
+        os.close(self.ended)
 
 
-def _spawn(command: Sequence[str], errors: int, pass_fds: Sequence[int]) -> subprocess.Popen[bytes]:
-    if not sys.executable:
-        raise OSError("this Python does not know its own program (sys.executable), which starts the monitor")
+def _spawn(command: Sequence[str], errors: int, pass_fds: Sequence[int], more: Sequence[int]) -> child.Process:
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", str(_CONFINE), str(os.getpid()), *command],
+        command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=errors,
         env=_ENVIRONMENT,
         start_new_session=True,
-        pass_fds=pass_fds,
+        pass_fds=(*pass_fds, *more),
     )
 
 
 @attrs.define
 class Tail:
-    """The last 64 KiB of a stream."""
+    """The last 64 KiB of a stream, repeated on standard error if *aloud*."""
 
-    _bytes: bytearray = attrs.field(factory=bytearray)
+    aloud: bool = attrs.field(default=False, kw_only=True)
+    _bytes: bytearray = attrs.field(factory=bytearray, init=False)
 
     def feed(self, data: bytes) -> None:
         self._bytes += data
+        if self.aloud and sys.stderr:  # a program may have closed it, or nobody reads it any more
+            with suppress(OSError, ValueError):
+                sys.stderr.write(printable(data.decode("utf-8", "replace")))
         if len(self._bytes) > 2 * _TAIL:
             del self._bytes[:-_TAIL]
 

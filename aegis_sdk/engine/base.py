@@ -26,6 +26,12 @@ class Engine(Protocol):
     def ending(self, sandbox: str, *, timeout: float) -> Ending | None:
         """How the sandbox ended; None if it has not within *timeout* seconds."""
 
+    def pause(self, sandbox: str) -> None:
+        """Stop the sandbox's processors; what it is sent waits. Fine if it stands still or has ended."""
+
+    def resume(self, sandbox: str) -> None:
+        """Let the sandbox go on, its clock right. Fine if it runs or has ended."""
+
     def remove(self, sandbox: str) -> None:
         """End the sandbox, and give back all that it used; fine if it has ended or is unknown."""
 
@@ -56,3 +62,6 @@ class Engine(Protocol):
 
     def check(self) -> tuple[Check, ...]:
         """What Aegis needs on the machine that the engine uses, each thing with what was found."""
+
+    def mend(self) -> tuple[str, ...]:
+        """Mend there what needs no hand of the user's; what was done, each thing in words."""

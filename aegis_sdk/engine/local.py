@@ -18,6 +18,8 @@ import attrs
 from aegis_sdk.artifacts import Artifacts, private
 from aegis_sdk.config import Config
 from aegis_sdk.drivers.base import BootPlan, Driver, Machine
+from aegis_sdk.drivers.choice import Choice, choose
+from aegis_sdk.drivers.libkrun import Libkrun
 from aegis_sdk.drivers.qemu import Qemu
 from aegis_sdk.engine.base import Report
 from aegis_sdk.errors import (
@@ -39,6 +41,7 @@ from aegis_sdk.model import (
     Check,
     Ending,
     ImageInfo,
+    Mount,
     PluginInfo,
     Pruned,
     SandboxInfo,
@@ -70,7 +73,9 @@ class LocalEngine:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._artifacts = Artifacts(config.images)
-        self._drivers: dict[str, Driver] = {driver.name: driver for driver in (Qemu(config, self._artifacts),)}
+        self._drivers: dict[str, Driver] = {
+            driver.name: driver for driver in (Libkrun(config, self._artifacts), Qemu(config, self._artifacts))
+        }
         self._sources = Sources(config, lambda: self._plugins.image_sources)
         self._images = ImageCache(config.images, self._sources, architecture=harness.architecture())
         self._running: dict[str, _Running] = {}
@@ -79,7 +84,9 @@ class LocalEngine:
         self._lock = threading.RLock()
 
     def create(self, spec: SandboxSpec, *, report: Report) -> SandboxInfo:
-        driver = self._driver(spec.driver or self._config.driver)
+        shared = tuple(_source(mount) for mount in spec.mounts)
+        choice = self._choose(spec)
+        driver = choice.driver
         self._notice(driver)
         phases = _Phases()
         identity = os.urandom(6).hex()
@@ -88,7 +95,7 @@ class LocalEngine:
                 image = undo.enter_context(closing(self._open(spec, report)))
                 disks = {"image": image.disk.path, "harness": harness.disk(self._artifacts)}
             with phases.measure("monitor"), _starting():
-                machine = driver.boot(BootPlan(name=identity, memory=spec.memory, cpus=spec.cpus, **disks))
+                machine = driver.boot(_plan(identity, spec, shared, **disks))
             undo.callback(_end, machine)
             control = Channel(machine.dial())
             undo.callback(control.close)
@@ -103,6 +110,7 @@ class LocalEngine:
             image=spec.image,
             config=image.record.config,
             driver=driver.name,
+            driver_reason=choice.reason,
             accelerator=driver.accelerator,
             memory=spec.memory,
             cpus=spec.cpus,
@@ -112,9 +120,7 @@ class LocalEngine:
         )
 
     def dial(self, sandbox: str) -> socket.socket:
-        if os.getpid() != self._owner:
-            raise SandboxClosed(f"sandbox {sandbox} belongs to the process that made it, not to its forked child")
-        if running := self._running.get(sandbox):
+        if running := self._ours(sandbox):
             return running.machine.dial()
         raise SandboxClosed(f"sandbox {sandbox} is closed")
 
@@ -122,6 +128,15 @@ class LocalEngine:
         if running := self._running.get(sandbox):
             return running.machine.wait(timeout)
         return Ending(cause=Cause.STOPPED)
+
+    def pause(self, sandbox: str) -> None:
+        if running := self._ours(sandbox):
+            running.machine.pause()
+
+    def resume(self, sandbox: str) -> None:
+        if running := self._ours(sandbox):
+            running.machine.resume()
+            _set_clock(running.machine)
 
     def remove(self, sandbox: str) -> None:
         with self._lock:
@@ -164,9 +179,17 @@ class LocalEngine:
         return self._plugins.infos
 
     def check(self) -> tuple[Check, ...]:
-        drivers = (check for driver in self._drivers.values() for check in driver.check())
         sources = (check for source in self._sources.others() for check in source.check())
-        return (*drivers, harness.check(), *sources, *self._check_plugins(), _check_home(self._config.home))
+        return (
+            *self._check_drivers(),
+            harness.check(),
+            *sources,
+            *self._check_plugins(),
+            _check_home(self._config.home),
+        )
+
+    def mend(self) -> tuple[str, ...]:
+        return tuple(done for driver in self._drivers.values() for done in driver.mend())
 
     @cached_property
     def _plugins(self) -> Plugins:
@@ -175,11 +198,39 @@ class LocalEngine:
 
         return Plugins.load(self._config)
 
+    def _check_drivers(self) -> Iterator[Check]:
+        """Which one is chosen, what it needs, and, as nothing that is required, what the others lack."""
+        try:
+            choice = choose(self._config.driver, self._drivers)
+            chosen = choice.driver
+            yield Check(name="driver", ok=True, seen=f"{chosen.name}: {choice.reason}")
+        except AegisError as error:
+            # The lacks of the last one are told for which there is something to do.
+            last_first = list(reversed(self._drivers.values()))
+            mendable = next((driver for driver in last_first if driver.why_not()[1]), last_first[0])
+            chosen = self._drivers.get(self._config.driver, mendable)
+            yield Check(name="driver", ok=False, seen=error.message, fix=error.hint)
+        seen = {check.name: check for check in chosen.check()}
+        yield from seen.values()
+        for driver in self._drivers.values():
+            for check in driver.check():
+                if check.name not in seen:
+                    yield attrs.evolve(check, required=False)
+
     def _check_plugins(self) -> Iterator[Check]:
         for plugin in self._plugins.infos:
             if plugin.error:
                 seen = f"{plugin.name} of {plugin.origin} was not loaded: {plugin.error}"
                 yield Check(name="plugin", ok=False, seen=seen, required=False)
+
+    def _ours(self, sandbox: str) -> _Running | None:
+        if os.getpid() != self._owner:
+            raise SandboxClosed(f"sandbox {sandbox} belongs to the process that made it, not to its forked child")
+        return self._running.get(sandbox)
+
+    def _choose(self, spec: SandboxSpec) -> Choice:
+        wanted = spec.driver or self._config.driver
+        return choose(wanted, self._drivers, nested=spec.nested, shared=bool(spec.mounts))
 
     def _open(self, spec: SandboxSpec, report: Report) -> OpenImage:
         if spec.digest:
@@ -196,13 +247,6 @@ class LocalEngine:
             seen = f"images cannot be kept in {self._config.images}: {error.strerror or error}"
             hint = "free some space, or set AEGIS_HOME to a directory that this user may write to"
             raise ImageFailed(seen, hint=hint) from error
-
-    def _driver(self, name: str) -> Driver:
-        if name == "auto":
-            return next(iter(self._drivers.values()))
-        if driver := self._drivers.get(name):
-            return driver
-        raise InvalidValue(f"there is no driver {name!r}", hint=f"choose one of: auto, {', '.join(self._drivers)}")
 
     def _notice(self, driver: Driver) -> None:
         """Say once per home, not once per guest, that guests run in software here."""
@@ -235,10 +279,39 @@ class _Phases:
         self.seconds |= {f"harness {part}": seconds for part, seconds in parts.items()}
 
 
+def _source(mount: Mount) -> Path:
+    """Where *mount*'s source is for every process: what is below /proc/self is another directory for each."""
+    missing = f"there is no directory {mount.source!r} to be mounted on {mount.target}"
+    try:
+        real = Path(os.path.realpath(mount.source, strict=True))
+        if not (real.is_dir() and real.samefile(mount.source)):
+            raise InvalidValue(missing)
+    except OSError as error:
+        raise InvalidValue(f"{missing}: {error.strerror}") from error
+    if not os.access(real, os.R_OK | os.X_OK):
+        raise InvalidValue(f"this user may not read the directory {mount.source!r}")
+    return real
+
+
+def _plan(identity: str, spec: SandboxSpec, shared: tuple[Path, ...], *, harness: Path, image: Path) -> BootPlan:
+    return BootPlan(
+        name=identity,
+        harness=harness,
+        image=image,
+        memory=spec.memory,
+        cpus=spec.cpus,
+        nested=spec.nested,
+        shared=shared,
+    )
+
+
 def _finish_boot(machine: Machine, control: Channel, spec: SandboxSpec, cwd: str) -> requests.Booted:
     deadline = time.monotonic() + _BOOT_TIMEOUT
     try:
-        return requests.boot(control, writable=spec.writable, hostname="aegis", cwd=cwd, deadline=deadline)
+        targets = [mount.target for mount in spec.mounts]
+        return requests.boot(
+            control, writable=spec.writable, hostname="aegis", cwd=cwd, mounts=targets, deadline=deadline
+        )
     except TimeoutError as error:
         machine.kill()
         ending = machine.wait(_END_TIMEOUT) or Ending(cause=Cause.UNRESPONSIVE)
@@ -257,6 +330,19 @@ def _memory_hint(ending: Ending, spec: SandboxSpec) -> str:
     if ending.cause is Cause.FAILED:
         return f"this machine may not have {spec.memory} MiB to give; ask for less memory"
     return f"{spec.memory} MiB may be too little; ask for more memory"
+
+
+def _set_clock(machine: Machine) -> None:
+    """Have the guest's time go on with ours: in software its own may have stood still."""
+    control = Channel(machine.dial())
+    try:
+        requests.set_clock(control, deadline=time.monotonic() + _END_TIMEOUT)
+    except TimeoutError as error:
+        raise GuestNotResponding(f"the guest has not set its clock for {_END_TIMEOUT:.0f} s") from error
+    except (EOFError, OSError):
+        return  # it has ended
+    finally:
+        control.close()
 
 
 def _end(machine: Machine) -> None:

@@ -8,6 +8,7 @@ import math
 import select
 import socket
 import struct
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -24,6 +25,9 @@ _CHUNK = 1 << 18
 #: Seconds that a wait lasts at most before it is begun again: the kernel may hand a signal to any thread, and Python's
 #: handler runs when the main thread next wakes.
 LONGEST_WAIT = 0.5
+# macOS heeds MSG_DONTWAIT only where it receives. There a send does not wait if it is of no more than that for which
+# POLLOUT says that there is room.
+_CAN_SEND_SOME = sys.platform != "darwin"
 
 
 class Kind(enum.IntEnum):
@@ -142,6 +146,10 @@ class Channel:
 
     def send_some(self, data: memoryview) -> int:
         """Send as much of *data* as goes without waiting; how many bytes that was."""
+        if not _CAN_SEND_SOME:
+            if not self.wait(select.POLLOUT, deadline=time.monotonic()):
+                return 0
+            data = data[: self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDLOWAT)]
         try:
             return self._socket.send(data, socket.MSG_DONTWAIT)
         except BlockingIOError:

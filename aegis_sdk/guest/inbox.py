@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import threading
 from operator import itemgetter
 from typing import Any
 
@@ -110,12 +111,14 @@ class Inbox:
     _channel: Channel
     state: Sorted = attrs.field(factory=Sorted, init=False)
     _taken: dict[int, bytes] = attrs.field(factory=dict, init=False)
+    _taking: threading.RLock = attrs.field(factory=threading.RLock, init=False)
     _numbers: itertools.count[int] = attrs.field(factory=lambda: itertools.count(1), init=False)
 
     def take(self) -> None:
         """Take what has come, without waiting; its end, if nothing will."""
         try:
-            self._channel.take(self._taken, self._numbers)
+            with self._taking:  # a piece's number is to be its place, should two threads be here
+                self._channel.take(self._taken, self._numbers)
         except BlockingIOError:
             return
         except OSError:

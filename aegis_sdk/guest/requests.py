@@ -9,6 +9,7 @@ import base64
 import json
 import os
 import time
+from collections.abc import Sequence
 
 import attrs
 
@@ -46,10 +47,13 @@ class NotStarted:
 Event = Started | NotStarted | Exit
 
 
-def boot(channel: Channel, *, writable: bool, hostname: str, cwd: str, deadline: float) -> Booted:
+def boot(
+    channel: Channel, *, writable: bool, hostname: str, cwd: str, mounts: Sequence[str], deadline: float
+) -> Booted:
     """Tell the harness how to finish its boot, on the connection that becomes its control connection.
 
-    *cwd* is a directory to be made if it is missing, or empty. BootFailed if a step failed; EOFError if the guest ends;
+    *cwd* is a directory to be made if it is missing, or empty. *mounts* are the places of the directories that the
+    machine shares, in its order. BootFailed if a step failed; EOFError if the guest ends;
     TimeoutError at the deadline (monotonic).
     """
     channel.send_line({"call": "control"}, deadline=deadline)
@@ -62,17 +66,36 @@ def boot(channel: Channel, *, writable: bool, hostname: str, cwd: str, deadline:
         "hostname": hostname,
         "writable": writable,
         "cwd": cwd,
+        "mounts": [{"tag": f"aegis{number}", "target": target} for number, target in enumerate(mounts)],
     }
     return _booted(_ask(channel, "boot", settings, deadline))
 
 
-def _ask(channel: Channel, method: str, params: dict[str, object], deadline: float) -> dict[str, object]:
-    channel.send_line({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}, deadline=deadline)
-    answer = _object(channel.read_line(deadline=deadline), "an answer")
+def set_clock(channel: Channel, *, deadline: float) -> None:
+    """Have the guest's time of day be this machine's, on a connection that is used for nothing else.
+
+    EOFError if the guest ends, TimeoutError at the deadline.
+    """
+    channel.send_line({"call": "control"}, deadline=deadline)
+    answer = _answer(channel, "clock", {"time_ns": time.time_ns()}, deadline)
     if "error" in answer:
-        error = _object(answer["error"], "an error")
-        raise BootFailed(f"the guest could not finish its boot: {_text(error, 'message')}")
+        raise ProtocolViolation(f"the guest does not set its clock: {_error(answer)}")
+
+
+def _ask(channel: Channel, method: str, params: dict[str, object], deadline: float) -> dict[str, object]:
+    answer = _answer(channel, method, params, deadline)
+    if "error" in answer:
+        raise BootFailed(f"the guest could not finish its boot: {_error(answer)}")
     return _object(answer.get("result"), "a result")
+
+
+def _answer(channel: Channel, method: str, params: dict[str, object], deadline: float) -> dict[str, object]:
+    channel.send_line({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}, deadline=deadline)
+    return _object(channel.read_line(deadline=deadline), "an answer")
+
+
+def _error(answer: dict[str, object]) -> str:
+    return _text(_object(answer["error"], "an error"), "message")
 
 
 def _require_protocol(result: dict[str, object]) -> None:

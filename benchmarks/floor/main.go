@@ -1,4 +1,5 @@
-// The least that a guest can be: a static init that answers on the bare port. What Aegis adds is measured against it.
+// The least that a guest can be: a static init that answers on the bare port, or, where there is none, on the host's vsock
+// port 1024. What Aegis adds is measured against it.
 //
 // It writes one byte when it runs. Then it takes one byte for what to do and four, little endian, for how often:
 // d N writes N bytes in pieces of 64 KiB; x N forks, executes and waits for `true`, N times, and answers with one byte.
@@ -10,7 +11,10 @@ import (
 	"os"
 	"syscall"
 	"time"
+	"unsafe"
 )
+
+const vsock = 40 // AF_VSOCK, linux/socket.h
 
 func main() {
 	_ = syscall.Mount("sys", "/sys", "sysfs", 0, "")
@@ -41,7 +45,19 @@ func open() *os.File {
 			return port
 		}
 	}
-	panic("there is no port")
+	return call()
+}
+
+func call() *os.File {
+	fd, _ := syscall.Socket(vsock, syscall.SOCK_STREAM, 0)
+	host := [16]byte{0: vsock, 4: 1024 & 0xff, 5: 1024 >> 8, 8: 2} // struct sockaddr_vm: family, -, port, CID
+	for {
+		_, _, e := syscall.Syscall(syscall.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&host)), unsafe.Sizeof(host))
+		if e == 0 {
+			return os.NewFile(uintptr(fd), "vsock")
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 func pour(port *os.File, count int) {

@@ -17,7 +17,11 @@ type Settings struct {
 	Hostname string
 	Writable bool
 	Cwd      string
+	Mounts   []Mount
 }
+
+// Mount is a directory that the host shares under a tag, and where the guest is to have it.
+type Mount = struct{ Tag, Target string }
 
 // Story is a boot under way: its named steps and how long each took.
 type Story struct {
@@ -47,13 +51,14 @@ func (s *Story) Finish(settings Settings) error {
 		name string
 		run  func() error
 	}{
-		{"clock", func() error { return setClock(settings.TimeNS) }},
+		{"clock", func() error { return SetClock(settings.TimeNS) }},
 		{"entropy", func() error { return addEntropy(settings.Entropy) }},
 		{"network", func() error { return network(settings.Hostname) }},
 		{"root", layers.enter},
 		{"places", func() error { return places(layers.below()) }},
 		{"var", layers.mountVar},
 		{"files", func() error { return writeFiles(settings.Hostname) }},
+		{"shared", func() error { return mountShared(settings.Mounts) }},
 		{"cwd", func() error { makeWorkingDirectory(settings.Cwd); return nil }},
 		{"seal", layers.seal},
 	}

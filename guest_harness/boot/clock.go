@@ -6,7 +6,8 @@ import (
 	"unsafe"
 )
 
-func setClock(nanoseconds int64) error {
+// SetClock makes it that time of day.
+func SetClock(nanoseconds int64) error {
 	now := syscall.NsecToTimeval(nanoseconds)
 	return os.NewSyscallError("settimeofday", syscall.Settimeofday(&now))
 }

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 }
 
 const bootLine = `{"jsonrpc": "2.0", "id": 1, "method": "boot", "params": {"protocol": 1, "time_ns": 1760000000000000000, ` +
-	`"entropy": "AAAA", "hostname": "here", "writable": false, "cwd": "/app"}}` + "\n"
+	`"entropy": "AAAA", "hostname": "here", "writable": false, "cwd": "/app", "mounts": [{"tag": "aegis0", "target": "/host"}]}}` + "\n"
 
 func connect(t *testing.T, boot Boot) *testhost.Host {
 	t.Helper()
@@ -43,7 +43,7 @@ func connect(t *testing.T, boot Boot) *testhost.Host {
 	children := make(chan os.Signal, 1)
 	signal.Notify(children, syscall.SIGCHLD)
 	ended := make(chan error, 1)
-	go func() { ended <- yamux.Serve(port, NewGuest(boot, "", children).Serve) }()
+	go func() { ended <- yamux.Serve(port, NewGuest(boot, setTime, "", children).Serve) }()
 	t.Cleanup(func() {
 		_ = host.Conn.Close()
 		<-ended

@@ -15,6 +15,7 @@ const Protocol = 1
 
 const (
 	bootFailed     = 1
+	clockFailed    = 2
 	notJSON        = -32700
 	invalidRequest = -32600
 	unknownMethod  = -32601
@@ -31,7 +32,11 @@ type Settings struct {
 	Hostname string
 	Writable bool
 	Cwd      string
+	Mounts   []Mount
 }
+
+// Mount is a directory that the host shares under a tag, and where the guest is to have it.
+type Mount = struct{ Tag, Target string }
 
 // rpcError is an error of JSON-RPC.
 type rpcError struct {
@@ -80,6 +85,8 @@ func (g *Guest) answer(line []byte) (answer []byte, after func()) {
 		result, failure = []wire.Pair{{Name: "protocol", Value: Protocol}}, nil
 	case "boot":
 		result, failure, after = g.bootOnce(params)
+	case "clock":
+		result, failure = g.setClock(params)
 	}
 	if !hasID {
 		after()
@@ -131,6 +138,28 @@ func (g *Guest) bootOnce(params any) ([]wire.Pair, *rpcError, func()) {
 	return answer, nil, release
 }
 
+// setClock corrects the time of day, as after a pause.
+func (g *Guest) setClock(params any) ([]wire.Pair, *rpcError) {
+	fields := wire.Take(params)
+	now := fields.Int("time_ns")
+	if err := fields.Done(); err != nil {
+		return nil, &rpcError{invalidParams, err.Error()}
+	}
+	if err := g.clock(now); err != nil {
+		return nil, &rpcError{clockFailed, err.Error()}
+	}
+	return []wire.Pair{}, nil
+}
+
+func parseMounts(fields *wire.Fields) []Mount {
+	var mounts []Mount
+	for _, item := range fields.Objects("mounts") {
+		mounts = append(mounts, Mount{Tag: item.String("tag"), Target: item.String("target")})
+		fields.Join(item.Done())
+	}
+	return mounts
+}
+
 func parseSettings(params any) (Settings, error) {
 	fields := wire.Take(params)
 	protocol := fields.Int("protocol")
@@ -140,6 +169,7 @@ func parseSettings(params any) (Settings, error) {
 		Hostname: fields.String("hostname"),
 		Writable: fields.Bool("writable"),
 		Cwd:      fields.String("cwd"),
+		Mounts:   parseMounts(fields),
 	}
 	if err := fields.Done(); err != nil {
 		return settings, err

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"reflect"
@@ -48,7 +49,8 @@ func TestNotUnderstood(t *testing.T) {
 // Control answers as JSON-RPC wants it.
 func TestControl(t *testing.T) {
 	host := connect(t, func(settings Settings) ([]wire.Pair, error) {
-		if settings.TimeNS != 1760000000000000000 || settings.Hostname != "here" || settings.Cwd != "/app" || len(settings.Entropy) != 3 {
+		if settings.TimeNS != 1760000000000000000 || settings.Hostname != "here" || settings.Cwd != "/app" ||
+			!reflect.DeepEqual(settings.Mounts, []Mount{{Tag: "aegis0", Target: "/host"}}) || len(settings.Entropy) != 3 {
 			return nil, errors.New("other settings")
 		}
 		return []wire.Pair{{Name: "phases", Value: []wire.Pair{{Name: "root", Value: 0.5}}}}, nil
@@ -62,6 +64,8 @@ func TestControl(t *testing.T) {
 		{`{"jsonrpc": "2.0", "id": 2, "method": "boot", "params": {}}`, `{"jsonrpc": "2.0", "id": 2, "error": {"code": -32602, "message": "protocol must be a number"}}`},
 		{strings.Replace(bootLine, `"protocol": 1`, `"protocol": 2`, 1), `{"jsonrpc": "2.0", "id": 1, "error": {"code": -32602, "message": "the host speaks another protocol"}}`},
 		{strings.Replace(bootLine, `, "cwd": "/app"`, "", 1), `{"jsonrpc": "2.0", "id": 1, "error": {"code": -32602, "message": "cwd must be a string"}}`},
+		{strings.Replace(bootLine, `"target": "/host"`, `"target": 1`, 1), `{"jsonrpc": "2.0", "id": 1, "error": {"code": -32602, "message": "target must be a string"}}`},
+		{strings.Replace(bootLine, `"tag"`, `"x": 1, "tag"`, 1), `{"jsonrpc": "2.0", "id": 1, "error": {"code": -32602, "message": "unknown field: x"}}`},
 		{bootLine, `{"jsonrpc": "2.0", "id": 1, "result": {"phases": {"root": 0.5}}}`},
 		{bootLine, `{"jsonrpc": "2.0", "id": 1, "error": {"code": -32600, "message": "the guest has booted already"}}`},
 	} {
@@ -161,7 +165,7 @@ func FuzzControl(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, line []byte) {
-		guest := NewGuest(func(Settings) ([]wire.Pair, error) { return nil, errors.New("not here") }, "", nil)
+		guest := NewGuest(func(Settings) ([]wire.Pair, error) { return nil, errors.New("not here") }, setTime, "", nil)
 		answer, after := guest.answer(line)
 		if answer != nil && (!json.Valid(answer) || bytes.Count(answer, []byte("\n")) != 1) {
 			t.Fatalf("%q", answer)
@@ -171,4 +175,34 @@ func FuzzControl(f *testing.F) {
 		}
 		_, _ = guest.answer([]byte(bootLine))
 	})
+}
+
+// setTime stands for the clock: what it was last told, but for the time 1, which it refuses.
+var lastTime int64
+
+func setTime(nanoseconds int64) error {
+	if nanoseconds == 1 {
+		return errors.New("no such time")
+	}
+	lastTime = nanoseconds
+	return nil
+}
+
+// The time of day is set as often as the host says it.
+func TestClock(t *testing.T) {
+	stream := booted(t).Open([]byte(`{"call": "control"}` + "\n"))
+	for params, want := range map[string]string{
+		`{"time_ns": 5}`:         `result:map[]`,
+		`{"time_ns": 1}`:         `no such time`,
+		`{"time_ns": "5"}`:       `time_ns must be a number`,
+		`{"time_ns": 5, "x": 1}`: `unknown field: x`,
+	} {
+		_, _ = stream.Write([]byte(`{"jsonrpc": "2.0", "id": 1, "method": "clock", "params": ` + params + "}\n"))
+		if answer := fmt.Sprint(lineOf(t, stream)); !strings.Contains(answer, want) {
+			t.Errorf("%s: %s", params, answer)
+		}
+	}
+	if lastTime != 5 {
+		t.Error("the clock was told ", lastTime)
+	}
 }

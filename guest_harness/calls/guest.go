@@ -16,6 +16,7 @@ const longestLine = 1 << 20
 // Guest answers the calls of one guest.
 type Guest struct {
 	boot     Boot
+	clock    func(nanoseconds int64) error
 	cgroups  string
 	children <-chan os.Signal
 	booted   chan struct{} // closed when boot has been answered
@@ -23,10 +24,10 @@ type Guest struct {
 	failure  error // of the boot
 }
 
-// NewGuest returns a guest that waits for its boot request. Below the directory *cgroups* it makes a cgroup for each
+// NewGuest returns a guest that waits for its boot request; *clock* sets its time of day. Below the directory *cgroups* it makes a cgroup for each
 // command; *children* tells when processes end.
-func NewGuest(boot Boot, cgroups string, children <-chan os.Signal) *Guest {
-	return &Guest{boot: boot, cgroups: cgroups, children: children, booted: make(chan struct{})}
+func NewGuest(boot Boot, clock func(nanoseconds int64) error, cgroups string, children <-chan os.Signal) *Guest {
+	return &Guest{boot: boot, clock: clock, cgroups: cgroups, children: children, booted: make(chan struct{})}
 }
 
 // Serve serves one connection to its end.

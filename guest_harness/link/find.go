@@ -1,4 +1,4 @@
-// Package link is the guest's one way out: the virtio port that the host named aegis.0.
+// Package link is the guest's one way out: the virtio port, or the vsock connection, that its host has for it.
 package link
 
 import (
@@ -14,16 +14,27 @@ const (
 	patience = 10 * time.Second
 )
 
-// Find waits for the port, which the kernel announces a little after it starts init, and opens it.
+// Find waits for what the driver gives its guests, which the kernel announces a little after it starts init, and
+// opens it.
 func Find() (*Port, error) {
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		entries, _ := os.ReadDir(ports)
-		for _, entry := range entries {
-			name, err := os.ReadFile(ports + "/" + entry.Name() + "/name")
-			if err == nil && strings.TrimSpace(string(name)) == portName {
-				return Open("/dev/" + entry.Name())
-			}
+		if path := findPort(); path != "" {
+			return Open(path)
+		}
+		if fd, err := dialHost(); err == nil {
+			return New(fd, "vsock", absence)
 		}
 	}
-	return nil, errors.New("no virtio port is named " + portName)
+	return nil, errors.New("there is neither a virtio port named " + portName + " nor a host at vsock port 1024")
+}
+
+func findPort() string {
+	entries, _ := os.ReadDir(ports)
+	for _, entry := range entries {
+		name, err := os.ReadFile(ports + "/" + entry.Name() + "/name")
+		if err == nil && strings.TrimSpace(string(name)) == portName {
+			return "/dev/" + entry.Name()
+		}
+	}
+	return ""
 }

@@ -91,6 +91,22 @@ func (f *Fields) Strings(name string) []string {
 	return texts
 }
 
+// Objects returns a list of objects.
+func (f *Fields) Objects(name string) []*Fields {
+	var objects []*Fields
+	for _, item := range take[[]any](f, name, "a list of objects") {
+		objects = append(objects, Take(item))
+	}
+	return objects
+}
+
+// Join makes what was wrong with a field's own fields this object's.
+func (f *Fields) Join(err error) {
+	if f.err == nil {
+		f.err = err
+	}
+}
+
 // StringMap returns an object whose values are texts.
 func (f *Fields) StringMap(name string) map[string]string {
 	texts := map[string]string{}

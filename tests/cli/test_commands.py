@@ -56,6 +56,15 @@ def test_doctor_says_what_is_missing(cli, monkeypatch):
     assert {"guest kernel": False}.items() <= {check["name"]: check["ok"] for check in said["checks"]}.items()
 
 
+def test_doctor_mends(cli):
+    """doctor --fix says what it did, which is nothing where there is nothing of the kind, and checks as ever."""
+    done = cli("doctor", "--fix", "--quick")
+    assert done.returncode == 0
+    assert done.stdout.startswith(b"there is nothing here that Aegis could mend by itself\n")
+    assert b"guest kernel" in done.stdout
+    assert json.loads(cli("doctor", "--fix", "--quick", "--json").stdout)["healthy"] is True
+
+
 def test_doctor_without_qemu(cli, monkeypatch, tmp_path):
     """Without QEMU, doctor names the package of this system."""
     (tmp_path / "apt-get").symlink_to("/usr/bin/apt-get")

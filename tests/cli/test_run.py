@@ -195,7 +195,7 @@ def test_a_terminal_as_standard_input():
         (["run", "--timeout", "0", "--", "true"], b"more than 0"),
         (["run", "--memory", "7", "--", "true"], b"memory must be from"),
         (["run", "--cpus", "x", "--", "true"], b"--cpus"),
-        (["run", "--driver", "xen", "--", "true"], b"choose one of: auto, qemu"),
+        (["run", "--driver", "xen", "--", "true"], b"choose one of: auto, libkrun, qemu"),
     ],
 )
 def test_wrong_words(cli, arguments, said):

@@ -6,6 +6,8 @@ import time
 
 import pytest
 
+import aegis_sdk as aegis
+
 
 def test_the_root_is_read_only(sandbox):
     """Nothing can be written outside the places that are for it."""
@@ -95,9 +97,26 @@ def test_what_a_sandbox_says_of_itself(boot):
     info = vm.info()
     assert info.kernel == vm.run("uname", "-r").stdout.strip()
     assert info.accelerator in ("tcg", "kvm")
+    assert info.driver_reason == "it was asked for by name"
     assert list(info.phases)[:3] == ["disks", "monitor", "kernel"]
     assert all(seconds >= 0 for seconds in info.phases.values())
     assert info.id in repr(vm)
+
+
+def test_the_choice(driver):
+    """auto takes libkrun where hardware virtualization works and QEMU elsewhere, and says why."""
+    with aegis.Sandbox(driver="auto") as vm:
+        info = vm.info()
+    if driver == "libkrun":  # which is what boots guests here, so it can be used
+        assert (info.driver, info.driver_reason) == (driver, "it is the first choice, and can be used here")
+    elif info.driver == driver:
+        assert info.driver_reason.startswith("not libkrun, because ")
+
+
+def test_on_the_command_line(cli, driver, sandbox):
+    """``aegis run --driver`` boots a guest of that driver."""
+    done = cli("run", "--driver", driver, "--", "uname", "-r")
+    assert done.stdout.decode().strip() == sandbox.info().kernel
 
 
 def test_commands_get_none_of_the_harnesss_descriptors(sandbox):

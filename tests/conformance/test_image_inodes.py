@@ -11,11 +11,12 @@ import pytest
 
 from tests.images_made import said
 
-pytestmark = pytest.mark.timeout(120)  # thousands of files, read in software emulation
+pytestmark = [pytest.mark.contents, pytest.mark.timeout(120)]  # thousands of files, read in software emulation
 
 #: Prints what every name below a directory is, all that the kernel knows of it; a guest has nothing but Python.
 LOOK = r"""
 import hashlib, json, os, stat, sys
+
 
 def look(path):
     seen = os.lstat(path)

@@ -234,3 +234,18 @@ def test_both_streams_in_one_loop(sandbox):
         for name, piece in process.output():
             got[name] += piece
     assert got == {"stdout": b"a\nc\n", "stderr": b"b\n"}
+
+
+def test_many_inputs_at_once(boot):
+    """However many commands are fed at once, none of it is taken for a guest that breaks the protocol."""
+    vm = boot()
+    processes = [vm.start("cat", stdin=True) for _ in range(100)]
+    vm.pause()  # so that all of them wait, and are ready in the same moment
+    writers = [threading.Thread(target=process.write, args=(b"x" * (256 << 10),)) for process in processes]
+    for writer in writers:
+        writer.start()
+    time.sleep(0.3)
+    vm.resume()
+    for writer in writers:
+        writer.join()
+    assert vm.run("echo", "on").stdout == "on\n"

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from aegis_sdk.errors import ArchitectureNotFound, ImageFailed
+from aegis_sdk.errors import ArchitectureNotFound, ImageFailed, Unavailable
 from aegis_sdk.images.base import Kind
 from aegis_sdk.images.local import busybox
 from aegis_sdk.images.local.busybox import BaseImage
@@ -47,3 +47,13 @@ def test_another_architecture():
     """There is no base image for guests that this machine's busybox does not run on."""
     with pytest.raises(ArchitectureNotFound, match=rf"no linux/s390x variant found in base \(has: linux/{OWN}\)"):
         BaseImage().find("base", architecture="s390x")
+
+
+def test_a_system_that_has_none(monkeypatch):
+    """Where base cannot be made at all it is not required, and another image is what helps."""
+    monkeypatch.setattr(busybox, "_CAN_BE_MADE", False)
+    (check,) = BaseImage().check()
+    assert (check.ok, check.required) == (False, False)
+    with pytest.raises(Unavailable) as caught:
+        BaseImage().find("base", architecture=OWN)
+    assert caught.value.hint == check.fix == "name another image, such as alpine"

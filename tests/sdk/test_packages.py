@@ -26,6 +26,7 @@ def system(tmp_path, monkeypatch):
         ("apt-get", "busybox", "apt-get install -y busybox-static"),
         ("dnf", "qemu", "dnf install -y qemu-system-x86"),
         ("pacman", "busybox", "pacman -S --noconfirm busybox"),
+        ("apt-get", "virtiofsd", "apt-get install -y virtiofsd"),
         ("apk", "qemu", "apk add qemu-system-x86_64"),
         ("brew", "qemu", "brew install qemu"),
     ],

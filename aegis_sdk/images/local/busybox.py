@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from aegis_sdk.images.base import Entry, FoundImage, Kind
 from aegis_sdk.images.tree import Metadata
 from aegis_sdk.model import Check, ImageConfig
 
+_CAN_BE_MADE = sys.platform == "linux"
 _LAYOUT = 1  # to be raised when what is written here changes
 _PT_INTERP = 3
 _MACHINES = {62: "amd64", 183: "arm64"}
@@ -62,7 +64,8 @@ class BaseImage:
         try:
             return (Check(name="base image", ok=True, seen=f"made of {find()}"),)
         except Unavailable as error:
-            return (Check(name="base image", ok=False, seen=error.message, fix=error.hint),)
+            seen, fix = error.message, error.hint
+            return (Check(name="base image", ok=False, seen=seen, fix=fix, required=_CAN_BE_MADE),)
 
 
 @attrs.frozen(kw_only=True)
@@ -103,6 +106,8 @@ def _file(path: str, content: bytes, metadata: Metadata) -> Entry:
 
 def find() -> Path:
     """The statically linked busybox of this system."""
+    if not _CAN_BE_MADE:
+        raise Unavailable("the image 'base' is made of Linux's busybox", hint="name another image, such as alpine")
     found = packages.program("busybox")
     for path in (Path("/bin/busybox"), Path("/usr/sbin/busybox"), Path(found or "/usr/bin/busybox")):
         if path.is_file() and is_static(path):
