@@ -26,7 +26,9 @@ if sys.platform != "linux":
 
 _CLONE3, _MOUNT_SETATTR = 435, 442  # asm-generic/unistd.h: the same on every architecture
 _CLONE_NEWNS, _CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 0x20000, 0x10000000, 0x20000000, 0x40000000  # sched.h
-_MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 8, 1 << 12, 1 << 14, 1 << 18  # linux/mount.h
+# linux/mount.h
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
+_MS_BIND, _MS_REC, _MS_PRIVATE = 1 << 12, 1 << 14, 1 << 18
 _AT_FDCWD, _AT_RECURSIVE, _MOUNT_ATTR_RDONLY = -100, 0x8000, 1  # linux/fcntl.h, linux/mount.h
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LISTENER, _DIRECTORY, _ALIVE = 3, 4, 5
@@ -106,12 +108,25 @@ def _isolate(*, users: bool) -> None:
         _write("/proc/self/setgroups", "deny")
         _write("/proc/self/uid_map", f"0 {_UID} 1")
         _write("/proc/self/gid_map", f"0 {_GID} 1")
+    here = os.open("/", os.O_PATH | os.O_DIRECTORY)
+    _go_to_the_top(here)
     _checked(_libc.mount(None, b"/", None, ctypes.c_ulong(_MS_REC | _MS_PRIVATE), None), "mount / privately")
-    flags = ctypes.c_ulong(_MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
-    _checked(_libc.mount(b"proc", b"/proc", b"proc", flags, None), "mount /proc")
     attributes = struct.pack("4Q", _MOUNT_ATTR_RDONLY, 0, 0, 0)  # struct mount_attr
     done = _libc.syscall(_MOUNT_SETATTR, _AT_FDCWD, b"/", _AT_RECURSIVE, attributes, len(attributes))
     _checked(done, "make all mounts read-only")
+    os.fchdir(here)
+    os.chroot(".")
+    flags = ctypes.c_ulong(_MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+    _checked(_libc.mount(b"proc", b"/proc", b"proc", flags, None), "mount /proc")
+
+
+def _go_to_the_top(here: int) -> None:
+    """Make the root of all mounts this process's: in a chroot, / is no mount, and none of them could be changed."""
+    os.fchdir(here)
+    os.chroot("proc")  # anything below: what is outside of its root may go up to where there is no ..
+    while not os.path.samefile(".", ".."):  # noqa: PTH121  # pathlib costs each boot some milliseconds
+        os.chdir("..")
+    os.chroot(".")
 
 
 def _mounted(directory: str) -> int:
