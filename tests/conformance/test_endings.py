@@ -226,6 +226,7 @@ def test_sigkill_of_the_monitor_at_any_moment_of_a_boot(driver):
     for delay in (0.0, 0.1, 0.3, 0.6):
         before = monitors()
         caught, thread = _caught(lambda: aegis.Sandbox(driver=driver).close())
+        assert until(lambda seen=before: monitors() > seen, 5)  # type: ignore[misc]
         time.sleep(delay)
         for pid in monitors() - before:
             os.kill(pid, signal.SIGKILL)
