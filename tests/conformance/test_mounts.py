@@ -110,7 +110,7 @@ def test_what_is_moved_out(mounted, shared_directory, tmp_path):
     """From a directory that is moved out of the shared one while the guest holds it, no way leads on."""
     (sharer,) = _sharers(mounted.info().pid)
     with ExitStack() as undo:
-        top = os.open(f"/proc/{sharer}/root/", os.O_PATH)
+        top = os.open(f"/proc/{sharer}/root", os.O_PATH)
         undo.callback(os.close, top)
         held = os.open("sub", os.O_PATH, dir_fd=top)
         undo.callback(os.close, held)
