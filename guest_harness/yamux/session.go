@@ -111,7 +111,7 @@ func (s *Session) receiveForStream(h header) error {
 	}
 	if h.flags&flagRST != 0 {
 		stream.fail(errReset)
-		s.forget(h.stream)
+		s.forget(stream)
 	} else if h.flags&flagFIN != 0 {
 		stream.peerClosed()
 	}
@@ -144,7 +144,9 @@ func (s *Session) open(id uint32) error {
 	stream := newStream(s, id)
 	s.mu.Lock()
 	_, twice := s.streams[id]
-	s.streams[id] = stream
+	if !twice { // the first, which is in use, must hear of the session's end
+		s.streams[id] = stream
+	}
 	s.mu.Unlock()
 	if twice {
 		return errors.New("yamux: the host opened a stream twice")
@@ -159,10 +161,13 @@ func (s *Session) find(id uint32) *Stream {
 	return s.streams[id]
 }
 
-func (s *Session) forget(id uint32) {
+// forget leaves a later stream alone to which the host gave the same id.
+func (s *Session) forget(stream *Stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.streams, id)
+	if s.streams[stream.id] == stream {
+		delete(s.streams, stream.id)
+	}
 }
 
 func (s *Session) fail(err error) {

@@ -54,7 +54,7 @@ func (s *Stream) peerClosed() {
 	over := s.closed
 	s.mu.Unlock()
 	if over {
-		s.session.forget(s.id)
+		s.session.forget(s)
 	}
 }
 
@@ -145,7 +145,7 @@ func (s *Stream) Send(payload []byte) error {
 func (s *Stream) SendLast(payload []byte) error {
 	err := s.send(payload, s.control(flagRST, 0).append(s.control(flagFIN, 0).append(nil)))
 	s.markClosed()
-	s.session.forget(s.id)
+	s.session.forget(s)
 	return err
 }
 
@@ -174,7 +174,7 @@ func (s *Stream) answer(frames []byte) []byte {
 // Reset ends both directions at once, unless our own is closed already.
 func (s *Stream) Reset() {
 	if s.markClosed() {
-		s.session.forget(s.id)
+		s.session.forget(s)
 		_ = s.session.write(s.control(flagRST, 0).append(nil))
 	}
 }
@@ -189,7 +189,7 @@ func (s *Stream) markClosed() bool {
 	s.changed.Broadcast()
 	s.mu.Unlock()
 	if over {
-		s.session.forget(s.id)
+		s.session.forget(s)
 	}
 	return wasOpen
 }

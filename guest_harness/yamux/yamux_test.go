@@ -7,8 +7,9 @@ import (
 	"errors"
 	"io"
 	"os"
+	"runtime"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -238,19 +239,18 @@ func TestGolden(t *testing.T) {
 // A malformed frame ends the session with words, never with a crash, and no stream outlives it.
 func FuzzServe(f *testing.F) {
 	open := testhost.Frame(testhost.Window, testhost.SYN, 1, 786432, nil)
-	f.Add(append(open, testhost.Frame(testhost.Data, 0, 1, 5, []byte("hello"))...))
-	f.Add(append(open, open...))
+	f.Add(slices.Concat(open, testhost.Frame(testhost.Data, 0, 1, 5, []byte("hello"))))
+	f.Add(slices.Concat(open, open))
 	f.Add(testhost.Frame(testhost.Data, testhost.SYN|testhost.FIN, 3, 2, []byte("a\n")))
 	f.Add(testhost.Frame(testhost.Window, testhost.SYN, 2, 0, nil))
-	f.Add(append(open, testhost.Frame(testhost.Window, 0, 1, 1<<32-1, nil)...))
-	f.Add(append(open, testhost.Frame(testhost.Data, testhost.RST, 1, 1<<31, nil)...))
+	f.Add(slices.Concat(open, testhost.Frame(testhost.Window, 0, 1, 1<<32-1, nil)))
+	f.Add(slices.Concat(open, testhost.Frame(testhost.Data, testhost.RST, 1, 1<<31, nil)))
+	f.Add(slices.Concat(open, testhost.Frame(testhost.Data, testhost.RST, 1, 0, nil), open))
 	f.Add(testhost.Frame(testhost.GoAway, 0, 0, 0, nil))
 	f.Add([]byte{1, 2, 3})
 	f.Fuzz(func(t *testing.T, input []byte) {
-		var alive atomic.Int32
+		before := runtime.NumGoroutine()
 		err := yamux.Serve(&script{bytes.NewReader(input)}, func(stream *yamux.Stream) {
-			alive.Add(1)
-			defer alive.Add(-1)
 			for {
 				view, err := stream.Peek()
 				if err != nil {
@@ -263,9 +263,9 @@ func FuzzServe(f *testing.F) {
 		if err == nil {
 			t.Fatal("the session outlived its link")
 		}
-		for deadline := time.Now().Add(5 * time.Second); alive.Load() > 0; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > before; time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
-				t.Fatal("a stream outlived its session")
+				t.Fatal("a stream outlived its session") // or the session's own goroutines did
 			}
 		}
 	})
