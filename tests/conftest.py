@@ -69,16 +69,20 @@ def driver(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def shared(driver: str) -> Iterator[aegis.Sandbox]:
-    """One guest for all tests that leave it as it was."""
-    with aegis.Sandbox(driver=driver) as vm:
-        yield vm
+def guests(driver: str) -> Iterator[list[aegis.Sandbox]]:
+    """One guest for all tests that leave it as it was; and another if it has died, which is one test's failure only."""
+    booted: list[aegis.Sandbox] = []
+    yield booted
+    for vm in booted:
+        vm.close()
 
 
 @pytest.fixture
-def sandbox(shared: aegis.Sandbox) -> aegis.Sandbox:
+def sandbox(guests: list[aegis.Sandbox], driver: str) -> aegis.Sandbox:
     """A guest to run commands in; a test must not end it."""
-    return shared
+    if not guests or guests[-1]._engine.ending(guests[-1].id, timeout=0):
+        guests.append(aegis.Sandbox(driver=driver))
+    return guests[-1]
 
 
 @pytest.fixture
@@ -149,8 +153,8 @@ def _descriptors() -> dict[str, str]:
 @pytest.fixture(autouse=True)
 def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """No test leaves a monitor, a descriptor, a thread, a temporary file or a blocked signal behind."""
-    if "shared" in request.fixturenames:
-        request.getfixturevalue("shared")
+    if "sandbox" in request.fixturenames:
+        request.getfixturevalue("sandbox")
     before = monitors(), len(_descriptors()), threading.active_count()
     yield
     assert until(lambda: monitors() <= before[0], 2), f"monitors left: {monitors() - before[0]}"

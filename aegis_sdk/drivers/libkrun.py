@@ -47,12 +47,13 @@ _ERRORS, _EVERYTHING = 1, 4  # levels of krun_set_log_level
 _INSTALL = f"{sys.executable} -m pip install smolmachines"
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Libkrun:
     """Boots machines with the libkrun of this system, or of Python's packages."""
 
     _config: Config
     _artifacts: Artifacts
+    _usable: Library | None = attrs.field(default=None, init=False)  # once found: looking takes as long as a command
     name: str = attrs.field(default="libkrun", init=False)
     accelerator: str = attrs.field(default=virtualization.ACCELERATOR, init=False)
 
@@ -60,7 +61,7 @@ class Libkrun:
         if nested or shared:
             what = "gives its guests no /dev/kvm of their own" if nested else "shares no directories"
             return f"the libkrun driver {what}", "choose the driver qemu, or leave the choice to Aegis"
-        found = self._look()
+        found = self._find()
         return ("", "") if isinstance(found, Library) else found
 
     def check(self) -> tuple[Check, ...]:
@@ -83,7 +84,7 @@ class Libkrun:
 
     def boot(self, plan: BootPlan) -> ProcessMachine:
         why, fix = self.why_not(nested=plan.nested, shared=bool(plan.shared))
-        library = self._look()
+        library = self._find()
         if why or not isinstance(library, Library):
             raise DriverUnavailable(why, hint=fix)
         booted = kernel.file(self._config, self._artifacts)
@@ -96,8 +97,15 @@ class Libkrun:
         python = entitlement.python(self._config.data)
         return launch(command, wires, line, name=plan.name, aloud=self._config.debug, python=python)
 
-    def _look(self) -> Library | tuple[str, str]:
+    def _find(self) -> Library | tuple[str, str]:
         """The library to use; else why there is none, and what mends it."""
+        if self._usable:
+            return self._usable
+        found = self._look()
+        self._usable = found if isinstance(found, Library) else None
+        return found
+
+    def _look(self) -> Library | tuple[str, str]:
         if not (platform := _check_platform()).ok:
             return platform.seen, ""
         why, fix = virtualization.why_not()
