@@ -130,9 +130,14 @@ def monitors() -> set[int]:
     return found
 
 
+def slowness() -> float:
+    """How many times longer than in QEMU's guests things may take: libkrun's are guests in a guest that has no KVM."""
+    return 5.0 if os.environ["AEGIS_DRIVER"] == "libkrun" else 1.0
+
+
 def until(true: Callable[[], bool], seconds: float) -> bool:
     """Whether *true* came true within that time."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * slowness()
     while not true():
         if time.monotonic() > deadline:
             return False

@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 
 _BOOT_TIMEOUT = 30.0
 _END_TIMEOUT = 5.0
+_CLOCK_TIMEOUT = 30.0  # all that was sent to a paused guest reaches it first
+_CLOCK_ERROR = 1.0
 _NOTICE = (
     "aegis: no hardware virtualization here, so guests run in software: a boot takes a second or two"
     " (`aegis doctor` says why; this is said once)\n"
@@ -136,7 +138,7 @@ class LocalEngine:
     def resume(self, sandbox: str) -> None:
         if running := self._ours(sandbox):
             running.machine.resume()
-            _set_clock(running.machine)
+            _mend_clock(running.machine)
 
     def remove(self, sandbox: str) -> None:
         with self._lock:
@@ -332,17 +334,26 @@ def _memory_hint(ending: Ending, spec: SandboxSpec) -> str:
     return f"{spec.memory} MiB may be too little; ask for more memory"
 
 
-def _set_clock(machine: Machine) -> None:
+def _mend_clock(machine: Machine) -> None:
     """Have the guest's time go on with ours: in software its own may have stood still."""
+    deadline = time.monotonic() + _CLOCK_TIMEOUT
+    while _set_clock(machine, deadline) > _CLOCK_ERROR:
+        pass  # time went on while this was under way
+
+
+def _set_clock(machine: Machine, deadline: float) -> float:
+    """Seconds that it took at most to reach the guest."""
+    asked = time.monotonic()
     control = Channel(machine.dial())
     try:
-        requests.set_clock(control, deadline=time.monotonic() + _END_TIMEOUT)
+        requests.set_clock(control, deadline=deadline)
     except TimeoutError as error:
-        raise GuestNotResponding(f"the guest has not set its clock for {_END_TIMEOUT:.0f} s") from error
+        raise GuestNotResponding(f"the guest has not set its clock for {_CLOCK_TIMEOUT:.0f} s") from error
     except (EOFError, OSError):
-        return  # it has ended
+        return 0.0  # it has ended
     finally:
         control.close()
+    return time.monotonic() - asked
 
 
 def _end(machine: Machine) -> None:

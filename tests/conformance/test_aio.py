@@ -9,7 +9,7 @@ import time
 import pytest
 
 import aegis_sdk as aegis
-from tests.conftest import monitors, until
+from tests.conftest import monitors, slowness, until
 
 
 def test_a_command_answers(driver):
@@ -34,7 +34,7 @@ def test_many_at_once(driver):
     async def story() -> None:
         async with aegis.AsyncSandbox(driver=driver) as vm:
             await vm.run("mkfifo", "/tmp/gate", check=True)
-            waiting = [asyncio.create_task(vm.shell(f"read x < /tmp/gate; echo {n}", timeout=15)) for n in range(63)]
+            waiting = [asyncio.create_task(vm.shell(f"read x < /tmp/gate; echo {n}")) for n in range(63)]
             await vm.shell("sleep 1; while ps | grep -q '[r]ead x'; do echo go > /tmp/gate; done")
             done = await asyncio.gather(*waiting)
             assert [each.stdout for each in done] == [f"{n}\n" for n in range(63)]
@@ -60,7 +60,7 @@ def test_the_loop_runs_on(driver):
         ticking.cancel()
         return longest
 
-    assert asyncio.run(story()) < 0.5
+    assert asyncio.run(story()) < 0.5 * slowness()
 
 
 def test_streaming(driver):

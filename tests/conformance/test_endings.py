@@ -12,7 +12,7 @@ import time
 import pytest
 
 import aegis_sdk as aegis
-from tests.conftest import AEGIS, monitors, until
+from tests.conftest import AEGIS, monitors, slowness, until
 
 SLEEPER = "import aegis_sdk; aegis_sdk.Sandbox().run('sleep', '100')"
 
@@ -38,8 +38,8 @@ def _dies(vm: aegis.Sandbox, end, *, within: float = 2) -> str:
     caught, thread = _caught(lambda: vm.run("sleep", "100"))
     start = time.monotonic()
     end()
-    thread.join(within)
-    assert time.monotonic() - start < within
+    thread.join(within * slowness())
+    assert time.monotonic() - start < within * slowness()
     assert type(caught[0]) is aegis.GuestDied
     with pytest.raises(aegis.GuestDied):
         vm.run("true")
@@ -83,7 +83,7 @@ def test_panic(boot):
 def test_a_command_out_of_memory(boot):
     """A command that wants more memory than there is is killed for it, and the guest goes on."""
     vm = boot(memory=128)
-    done = vm.run("tail", "/dev/zero", timeout=15)
+    done = vm.run("tail", "/dev/zero")
     assert (done.exit_code, done.signal, done.out_of_memory) == (137, "SIGKILL", True)
     with pytest.raises(aegis.CommandFailed, match="out of memory"):
         vm.run("tail", "/dev/zero", check=True)
@@ -95,7 +95,7 @@ def test_closing_ends_what_runs(boot):
     vm = boot()
     caught, thread = _caught(lambda: vm.run("sleep", "100"))
     vm.close()
-    thread.join(5)
+    thread.join(60)
     assert type(caught[0]) is aegis.SandboxClosed
     with pytest.raises(aegis.SandboxClosed):
         vm.run("true")
@@ -131,7 +131,7 @@ def test_the_interpreters_end_ends_the_sandbox():
     """A program that ends without closing its sandbox leaves nothing, and says nothing of it."""
     script = "import aegis_sdk; vm = aegis_sdk.Sandbox(); print(vm.info().pid)"
     with _script(script, stderr=subprocess.PIPE) as program:
-        out, err = program.communicate(timeout=15)
+        out, err = program.communicate(timeout=100)
     assert "Traceback" not in err
     assert until(lambda: int(out) not in monitors(), 2)
 
@@ -147,7 +147,7 @@ with aegis_sdk.Sandbox() as vm:
     print(vm.run("echo", "on").stdout, end="")
 """
     with _script(script) as program:
-        assert program.communicate(timeout=15)[0] == "on\n"
+        assert program.communicate(timeout=100)[0] == "on\n"
 
 
 def test_a_forked_child_is_told():
@@ -170,7 +170,7 @@ with aegis_sdk.Sandbox() as vm:
     print(os.WEXITSTATUS(os.wait()[1]))
 """
     with _script(script) as program:
-        assert program.communicate(timeout=15)[0] == "heard\n0\n"
+        assert program.communicate(timeout=100)[0] == "heard\n0\n"
 
 
 def test_ctrl_c_ends_the_sandbox():
@@ -199,12 +199,12 @@ def test_ctrl_c_that_another_thread_takes(sandbox):
     start = time.monotonic()
     try:
         with pytest.raises(KeyboardInterrupt):
-            sandbox.run("sleep", "10")
+            sandbox.run("sleep", "100")
     finally:
         idle.set()
         timer.join()
         other.join()
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 3 * slowness()
 
 
 @pytest.mark.timeout(120)
@@ -231,8 +231,8 @@ def test_sigkill_of_the_monitor_at_any_moment_of_a_boot(driver):
         for pid in monitors() - before:
             os.kill(pid, signal.SIGKILL)
         start = time.monotonic()
-        thread.join(10)
-        assert time.monotonic() - start < 2
+        thread.join(60)
+        assert time.monotonic() - start < 2 * slowness()
         assert type(caught[0]) is aegis.BootFailed
         assert "SIGKILL" in str(caught[0])
 
@@ -260,5 +260,5 @@ with aegis_sdk.Sandbox() as vm:
     os._exit(0)
 """
     with _script(script) as program:
-        said = program.communicate(timeout=15)[0].split()
+        said = program.communicate(timeout=100)[0].split()
     assert said[0] == "on"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import aegis_sdk as aegis
-from tests.conftest import monitors, until
+from tests.conftest import monitors, slowness, until
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_its_clock_is_right(vm):
     vm.pause()
     time.sleep(2.5)
     vm.resume()
-    assert abs(float(vm.run("date", "+%s").stdout) - time.time()) < 1.5
+    assert abs(float(vm.run("date", "+%s").stdout) - time.time()) < 1.5 * slowness()
 
 
 def test_what_is_asked_of_it_waits(vm):
@@ -79,7 +79,7 @@ def test_closing(boot):
     vm.pause()
     start = time.monotonic()
     vm.close()
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 2 * slowness()
     assert pid not in monitors()
     vm.pause()
     vm.resume()
@@ -142,4 +142,4 @@ def test_in_the_machines_own_thread(boot):
     machine._reactor.ask(lambda: Held() and None)
     assert paused.wait(5)
     vm.resume()
-    assert vm.run("echo", "on", timeout=5).stdout == "on\n"
+    assert vm.run("echo", "on").stdout == "on\n"

@@ -10,14 +10,14 @@ import time
 import pytest
 
 import aegis_sdk as aegis
-from tests.conftest import until
+from tests.conftest import slowness, until
 
 
 def test_a_command_answers(sandbox):
     """A command's output, exit code and duration come back."""
     done = sandbox.run("echo", "hello")
     assert (done.stdout, done.stderr, done.exit_code, done.ok) == ("hello\n", "", 0, True)
-    assert 0 < done.duration < 10
+    assert 0 < done.duration < 10 * slowness()
 
 
 def test_the_guest_is_not_the_host(sandbox):
@@ -52,7 +52,7 @@ def test_the_harness_is_pid_1(sandbox):
 def test_long_commands(sandbox):
     """Arguments and environment may take up to 1 MiB on their way; more is refused, and the guest lives on."""
     words = ["y" * 100_000] * 6
-    assert sandbox.run("sh", "-c", "echo $#", "sh", *words, env={"A": "z" * 100_000}, timeout=10).stdout == "6\n"
+    assert sandbox.run("sh", "-c", "echo $#", "sh", *words, env={"A": "z" * 100_000}).stdout == "6\n"
     with pytest.raises(aegis.InvalidValue, match="at most"):
         sandbox.run("true", *["y" * 100_000] * 11)
     assert sandbox.run("echo", "on").stdout == "on\n"
@@ -62,7 +62,7 @@ def test_a_time_limit_under_a_flood(sandbox):
     """A command that never stops writing is ended in time."""
     done = sandbox.run("cat", "/dev/zero", timeout=1)
     assert done.timed_out
-    assert done.duration < 5
+    assert done.duration < 5 * slowness()
 
 
 def test_errors_are_fit_for_a_terminal(sandbox):
@@ -87,7 +87,7 @@ def test_text_input(sandbox):
 
 def test_no_input_is_an_empty_input(sandbox):
     """A command that reads and is given nothing sees the end of its input."""
-    assert sandbox.run("cat", timeout=10).stdout == ""
+    assert sandbox.run("cat").stdout == ""
 
 
 def test_unread_input_is_no_error(sandbox):
@@ -130,9 +130,7 @@ def test_users(sandbox):
 def test_everything_at_once(sandbox):
     """Input, environment, directory, user, time limit and check work together."""
     script = 'cat; printf %s "$A"; pwd; id -un'
-    done = sandbox.run(
-        "sh", "-c", script, input=b"\0\xff", env={"A": "1"}, cwd="/tmp", user="nobody", timeout=10, check=True
-    )
+    done = sandbox.run("sh", "-c", script, input=b"\0\xff", env={"A": "1"}, cwd="/tmp", user="nobody", check=True)
     assert done.stdout_bytes == b"\0\xff1/tmp\nnobody\n"
 
 
@@ -164,7 +162,7 @@ def test_time_limit(sandbox):
     assert done.timed_out
     assert not done.ok
     assert done.signal == "SIGTERM"
-    assert 0.5 <= done.duration < 5
+    assert 0.5 <= done.duration < 5 * slowness()
     with pytest.raises(aegis.CommandTimedOut), sandbox.start("true"):
         sandbox.run("sleep", "100", timeout=0.2, check=True)
 
@@ -180,11 +178,11 @@ def test_a_command_that_ignores_sigterm_goes(sandbox):
     with sandbox.start("sh", "-c", script) as process:
         assert until(lambda: sandbox.shell("ps | grep -c '[s]leep 987$'").stdout == "3\n", 5)
         process.end(grace=0.5)
-        assert process.wait(timeout=5) == 137
+        assert process.wait() == 137
     assert sandbox.shell("ps | grep '[s]leep 987'").stdout == ""
     done = sandbox.shell(script, timeout=0.5)
     assert done.signal == "SIGKILL"
-    assert 5 <= done.duration < 8
+    assert 5 <= done.duration < 8 * slowness()
 
 
 @pytest.mark.parametrize("timeout", [float("inf"), 1e9])
@@ -202,7 +200,7 @@ def test_time_limits_that_cannot_be_meant(sandbox, timeout):
 
 def test_background_children_do_not_hold_a_command_up(sandbox):
     """A command has ended when it has ended, and what it leaves running runs on."""
-    done = sandbox.shell("sleep 5 & echo $!", timeout=4)
+    done = sandbox.shell("sleep 100 & echo $!", timeout=15)
     assert done.ok
     assert sandbox.shell(f"kill -0 {done.stdout.strip()}").ok
     sandbox.run("kill", done.stdout.strip())
@@ -218,7 +216,7 @@ def test_orphans_are_reaped(sandbox):
 @pytest.mark.timeout(80)  # in a nested guest 10 MB/s is much
 def test_large_output_without_a_newline(sandbox):
     """100 MB in one line arrive."""
-    done = sandbox.shell("head -c 100000000 /dev/zero", timeout=70)
+    done = sandbox.shell("head -c 100000000 /dev/zero")
     assert len(done.stdout_bytes) == 100_000_000
     assert not done.stdout_bytes.strip(b"\0")
 
@@ -226,7 +224,7 @@ def test_large_output_without_a_newline(sandbox):
 def test_both_streams_at_full_speed(sandbox):
     """Both streams at once arrive whole, in order each."""
     script = "(yes out | head -c 20000000) & (yes err | head -c 20000000 >&2) & wait"
-    done = sandbox.shell(script, timeout=18)
+    done = sandbox.shell(script)
     assert done.stdout_bytes == (b"out\n" * 5_000_000)
     assert done.stderr_bytes == (b"err\n" * 5_000_000)
 
@@ -235,7 +233,7 @@ def test_both_streams_at_full_speed(sandbox):
 def test_large_input(sandbox):
     """Tens of megabytes of random bytes through ``cat`` come back as they went."""
     data = os.urandom(50_000_000)
-    back = sandbox.run("cat", input=data, timeout=50).stdout_bytes
+    back = sandbox.run("cat", input=data).stdout_bytes
     assert hashlib.sha256(back).digest() == hashlib.sha256(data).digest()
 
 
@@ -244,7 +242,7 @@ def test_sixty_four_commands_at_once(sandbox):
     done: dict[int, str] = {}
 
     def one(number: int) -> None:
-        done[number] = sandbox.shell(f"sleep 0.5; echo {number}", timeout=15).stdout
+        done[number] = sandbox.shell(f"sleep 0.5; echo {number}").stdout
 
     threads = [threading.Thread(target=one, args=(number,)) for number in range(64)]
     for thread in threads:
