@@ -171,7 +171,7 @@ class ProcessMachine:
         self._heard: list[tuple[int, Callable[[bytes], None]]] = []
         self._fate: tuple[Cause, str] | None = None  # why it is ended, when it is this side that ends it
         self._ending: Ending | None = None  # while it runs
-        self._ended = threading.Event()
+        self._ended = threading.Condition()  # no Event: a signal handler may wait too, in a thread that holds its lock
 
     @property
     def pid(self) -> int:
@@ -195,7 +195,8 @@ class ProcessMachine:
     def wait(self, timeout: float | None = None) -> Ending | None:
         # A garbage collection in the machine's own thread may end up here, and would wait for itself.
         if threading.get_ident() != self._thread:
-            self._ended.wait(timeout)
+            with self._ended:
+                self._ended.wait_for(lambda: self._ending, timeout)
         return self._ending
 
     def live(self) -> None:
@@ -315,8 +316,9 @@ class ProcessMachine:
         self._line.close()
         self._vmm.close()
         cause, detail = self._fate or self._explain(code)
-        self._ending = Ending(cause=cause, detail=detail, console=str(self._console))
-        self._ended.set()
+        with self._ended:
+            self._ending = Ending(cause=cause, detail=detail, console=str(self._console))
+            self._ended.notify_all()
 
     def _explain(self, code: int) -> tuple[Cause, str]:
         monitor = self._line.monitor

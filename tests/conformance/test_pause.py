@@ -85,23 +85,28 @@ def test_closing(boot):
     vm.resume()
 
 
-def test_in_a_signal_handler(boot):
-    """A handler may pause and resume whatever its thread is in the midst of, pausing and resuming included."""
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("act", ["resume", "wait"])
+def test_in_a_signal_handler(boot, act):
+    """A handler may pause, resume and wait whatever its thread is in the midst of, those three included."""
     vm = boot()
     handled = 0
+
+    def wait() -> None:
+        assert vm._engine.ending(vm.id, timeout=1e-6) is None
 
     def handle(*_: object) -> None:
         nonlocal handled
         handled += 1
-        vm.resume()
+        vm.resume() if act == "resume" else wait()
         signal.setitimer(signal.ITIMER_PROF, random.uniform(0.0001, 0.002))
 
     before = signal.signal(signal.SIGPROF, handle)
     signal.setitimer(signal.ITIMER_PROF, 0.001)
     try:
-        while handled < 400:
-            vm.pause()
-            vm.resume()
+        while handled < 100:
+            vm.pause() if act == "resume" else wait()
+            vm.resume() if act == "resume" else wait()
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before)
