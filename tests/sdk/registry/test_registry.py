@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import shutil
@@ -27,7 +26,7 @@ from aegis_sdk.images.manifest import OCI_INDEX, OCI_MANIFEST
 from aegis_sdk.images.registry.source import RegistrySource
 from aegis_sdk.images.registry.transport import Patience
 from tests.conftest import until
-from tests.sdk.hostile_registry import Image, make_authority, make_image
+from tests.sdk.registry.hostile_registry import Image, docker_login, make_image
 
 USER, PASSWORD = "me", "open sesame"
 HTPASSWD = f"{USER}:$2b$04$abcdefghijklmnopqrstuu/LVz6MZlItEy42I2juLihZ66HnQx/cy\n"
@@ -105,12 +104,6 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with an authority's certificate, and one for localhost made by it."""
-    return make_authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory, authority: Path) -> Iterator[Registry]:
     """A registry with TLS, whose authority nobody knows."""
     http = f"  tls: {{certificate: {authority}/cert.pem, key: {authority}/key.pem}}\n"
@@ -185,10 +178,10 @@ def test_a_password(guarded, source, tmp_path):
     with pytest.raises(RegistryDenied, match="user and a password") as caught:
         source().find(reference, architecture="amd64")
     assert caught.value.hint == f"log in with: docker login {guarded.host}"
-    _log_in(tmp_path, guarded.host, "wrong")
+    docker_login(tmp_path, guarded.host, password="wrong")
     with pytest.raises(RegistryDenied, match="does not let us read owner/name"):
         source().find(reference, architecture="amd64")
-    _log_in(tmp_path, guarded.host, PASSWORD)
+    docker_login(tmp_path, guarded.host, password=PASSWORD)
     _pull(source(), reference)
 
 
@@ -230,9 +223,3 @@ def test_what_another_tool_has_pushed(plain, source, tmp_path):
     places = [f"docker://{plain.host}/owner/name:latest", f"docker://{plain.host}/copied:1"]
     subprocess.run([*command, *places], check=True, capture_output=True)
     _pull(source(), f"{plain.host}/copied:1")
-
-
-def _log_in(home: Path, host: str, password: str) -> None:
-    auth = {"auth": base64.b64encode(f"{USER}:{password}".encode()).decode()}
-    (home / ".docker").mkdir(exist_ok=True)
-    (home / ".docker/config.json").write_text(json.dumps({"auths": {host: auth}}))

@@ -5,62 +5,26 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from email.utils import formatdate
-from pathlib import Path
 
 import pytest
 
 from aegis_sdk.errors import ImageInvalid, ImageNotFound, InvalidValue, RegistryDenied, RegistryFailed
 from aegis_sdk.images import digests
-from aegis_sdk.images.base import FoundImage
 from aegis_sdk.images.manifest import LIMIT, OCI_MANIFEST
-from aegis_sdk.images.registry.source import RegistrySource
-from aegis_sdk.images.registry.transport import Patience
-from tests.sdk.hostile_registry import Conversation, HostileRegistry, cut, make_image, ranged, sends, status
-
-IMAGE = make_image(bytes(range(256)) * 200)
-MANIFEST = "/v2/a/b/manifests/latest"
-BLOB = f"/v2/a/b/blobs/{IMAGE.layer}"
-CONFIG = f"/v2/a/b/blobs/{next(iter(IMAGE.blobs))}"
-PATIENCE = Patience(connect=1.0, stall=0.4, slowest=2000, tries=3, pause=0.01, longest_wait=2.0, whole=1.0)
-SECRET = "gr33n"
-
-
-@pytest.fixture
-def registry() -> Iterator[HostileRegistry]:
-    """A registry that offers one image, honestly at first."""
-    with HostileRegistry() as registry:
-        registry.publish(IMAGE)
-        yield registry
-
-
-@pytest.fixture
-def source(registry: HostileRegistry, tmp_path: Path) -> Callable[..., RegistrySource]:
-    """Makes sources of their own; *hosts* are spoken to in the clear, too."""
-
-    def source(*hosts: str, environ: dict[str, str] | None = None) -> RegistrySource:
-        return RegistrySource(
-            tmp_path / "blobs",
-            environ={"HOME": str(tmp_path), **(environ or {})},
-            plain_http=frozenset({registry.host, *hosts}),
-            patience=PATIENCE,
-        )
-
-    return source
-
-
-@pytest.fixture
-def find(registry: HostileRegistry, source) -> Callable[[], FoundImage]:
-    """Finds the registry's image."""
-    return lambda: source().find(f"{registry.host}/a/b", architecture="amd64")
-
-
-def _fetch(found: FoundImage) -> list[int]:
-    seen = list[int]()
-    found.layers[0].fetch(seen.append)
-    assert [entry.path for entry in found.layers[0].entries()] == [b"greeting"]
-    return seen
+from tests.sdk.registry.hostile_registry import (
+    BLOB,
+    CONFIG,
+    IMAGE,
+    MANIFEST,
+    Conversation,
+    HostileRegistry,
+    cut,
+    fetch,
+    make_image,
+    ranged,
+    sends,
+    status,
+)
 
 
 def test_an_honest_one(registry, find):
@@ -72,13 +36,10 @@ def test_an_honest_one(registry, find):
     assert found.pinned == f"{registry.host}/a/b@{found.digest}"
     assert found.blobs == (IMAGE.layer,)
     assert [layer.digest for layer in found.layers] == [IMAGE.diff_id]
-    assert _fetch(found)[-1] == len(IMAGE.content)
+    assert fetch(found)[-1] == len(IMAGE.content)
     assert registry.asked[0].headers["accept-encoding"] == "identity"
     assert registry.asked[0].headers["user-agent"] == "aegis-sdk"
     assert OCI_MANIFEST in registry.asked[0].headers["accept"]
-
-
-# What is not there, and what goes wrong in good faith
 
 
 @pytest.mark.parametrize(
@@ -110,42 +71,24 @@ def test_refusals(registry, find, answer, error, words):
     assert len(str(caught.value)) < 600
 
 
-def test_a_layer_that_is_missing(registry, find):
+def test_a_layer_that_is_missing(registry, pull):
     """A blob that a manifest names and a registry has not is the registry's failure, not an unknown image."""
     registry.on(BLOB, status(404))
     with pytest.raises(RegistryFailed, match="does not have sha256:"):
-        _fetch(find())
+        pull()
 
 
 @pytest.mark.parametrize("code", [429, 500, 502, 503, 504])
-def test_busy_registries_are_asked_again(registry, find, code):
+def test_busy_registries_are_asked_again(registry, find, pull, patience, code):
     """Too many requests and failures of the server are tried again, for a while."""
     registry.on(MANIFEST, status(code), status(code), sends(IMAGE.manifest, Content_Type=OCI_MANIFEST))
     registry.on(BLOB, status(code), ranged(IMAGE.content))
-    _fetch(find())
+    pull()
     registry.on(MANIFEST, status(code, b'{"errors": [{"code": "X", "message": "go away"}]}'))
     before = len(registry.asked)
     with pytest.raises(RegistryFailed, match="go away"):
         find()
-    assert len(registry.asked) - before == PATIENCE.tries
-
-
-@pytest.mark.parametrize("wait", ["1", lambda: formatdate(time.time() + 2, usegmt=True)], ids=["seconds", "date"])
-def test_retry_after_is_honoured(registry, find, wait):
-    """A registry that says when to come again is asked then, not before."""
-    value = wait if isinstance(wait, str) else wait()
-    registry.on(MANIFEST, status(429, Retry_After=value), sends(IMAGE.manifest, Content_Type=OCI_MANIFEST))
-    begin = time.monotonic()
-    find()
-    assert 0.9 < time.monotonic() - begin < 2.5
-
-
-def test_retry_after_too_long(registry, find):
-    """A registry that wants more patience than there is fails at once, with its words."""
-    registry.on(MANIFEST, status(429, Retry_After="3600"))
-    with pytest.raises(RegistryFailed, match="less often for 3600 s"):
-        find()
-    assert len(registry.requests(MANIFEST)) == 1
+    assert len(registry.asked) - before == patience.tries
 
 
 def test_nobody_listens(source):
@@ -156,53 +99,50 @@ def test_nobody_listens(source):
         source(host).find(f"{host}/a/b", architecture="amd64")
 
 
-# Downloads
-
-
-def test_a_cut_connection_is_resumed(registry, find):
+def test_a_cut_connection_is_resumed(registry, pull):
     """After a break only what is missing is asked for."""
     registry.on(BLOB, cut(IMAGE.content, 20_000), ranged(IMAGE.content))
-    _fetch(find())
+    pull()
     ranges = [asked.headers.get("range") for asked in registry.requests(BLOB)]
     assert ranges == [None, "bytes=20000-"]
 
 
-def test_a_failed_download_is_resumed_by_the_next(registry, find):
+def test_a_failed_download_is_resumed_by_the_next(registry, pull):
     """What an ended pull has downloaded serves the next one."""
     registry.on(BLOB, cut(IMAGE.content, 20_000), status(503))
     with pytest.raises(RegistryFailed):
-        _fetch(find())
+        pull()
     registry.on(BLOB, ranged(IMAGE.content))
-    _fetch(find())
+    pull()
     assert registry.requests(BLOB)[-1].headers["range"] == "bytes=20000-"
 
 
-def test_a_registry_without_ranges(registry, find, tmp_path):
+def test_a_registry_without_ranges(registry, pull, tmp_path, patience):
     """A registry that begins anew each time still gives the right bytes, and is left if it never ends."""
     registry.on(BLOB, cut(IMAGE.content, 20_000), sends(IMAGE.content))
-    assert 0 in _fetch(find())[1:]
+    assert 0 in pull()[1:]
     registry.on(BLOB, cut(IMAGE.content, 20_000))
     for path in (tmp_path / "blobs").iterdir():
         path.unlink()
     before = len(registry.requests(BLOB))
     with pytest.raises(RegistryFailed, match="connection"):
-        _fetch(find())
-    assert len(registry.requests(BLOB)) - before == PATIENCE.tries
+        pull()
+    assert len(registry.requests(BLOB)) - before == patience.tries
 
 
 @pytest.mark.parametrize("value", ["bytes 0-9/10", "bytes 20001-51199/51200", "junk", "bytes 20000-20001/*"])
-def test_a_wrong_part(registry, find, value):
+def test_a_wrong_part(registry, pull, value):
     """A part that was not asked for is not used: the blob is asked for from its begin."""
     wrong = status(206, IMAGE.content[20_000:], Content_Range=value)
     registry.on(BLOB, cut(IMAGE.content, 20_000), wrong, sends(IMAGE.content))
-    _fetch(find())
+    pull()
     assert [asked.headers.get("range") for asked in registry.requests(BLOB)] == [None, "bytes=20000-", None]
 
 
-def test_a_range_that_is_refused(registry, find):
+def test_a_range_that_is_refused(registry, pull):
     """A registry that cannot give what is missing is asked for all of it."""
     registry.on(BLOB, cut(IMAGE.content, 20_000), status(416), sends(IMAGE.content))
-    _fetch(find())
+    pull()
 
 
 def _endless(talk: Conversation) -> None:
@@ -220,20 +160,20 @@ def _endless(talk: Conversation) -> None:
         (_endless, "more than the"),
     ],
 )
-def test_blobs_that_lie(registry, find, tmp_path, answer, words):
+def test_blobs_that_lie(registry, pull, tmp_path, answer, words):
     """A blob that is longer, shorter or other than its image says is refused, and nothing of it stays."""
     registry.on(BLOB, answer)
     with pytest.raises(ImageInvalid, match=words):
-        _fetch(find())
+        pull()
     assert list((tmp_path / "blobs").iterdir()) == []
 
 
 @pytest.mark.parametrize("size", [0, 1, len(IMAGE.content) - 1, len(IMAGE.content) + 1])
-def test_sizes_that_lie(registry, find, tmp_path, size):
+def test_sizes_that_lie(registry, pull, tmp_path, size):
     """A manifest that is wrong about a layer's size is refused when the layer comes."""
     registry.publish(make_image(bytes(range(256)) * 200, size=size))
     with pytest.raises(ImageInvalid):
-        _fetch(find())
+        pull()
     assert list((tmp_path / "blobs").iterdir()) == []
 
 
@@ -279,96 +219,6 @@ def test_a_manifest_that_is_cut(registry, find):
     registry.on(MANIFEST, cut(IMAGE.manifest, 50))
     with pytest.raises(RegistryFailed):
         find()
-
-
-# Registries that are slow on purpose
-
-
-def _silent(talk: Conversation) -> None:
-    talk.server.registry.closing.wait(30)
-    talk.close_connection = True
-
-
-def _slow_head(talk: Conversation) -> None:
-    talk.drip(b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 1000, 0.05)
-
-
-def _slow_body(talk: Conversation) -> None:
-    talk.head(200, Content_Length=str(len(IMAGE.content)))
-    talk.drip(IMAGE.content, 0.05)
-
-
-@pytest.mark.parametrize("answer", [_silent, _slow_head, _slow_body])
-@pytest.mark.parametrize("path", [MANIFEST, BLOB], ids=["manifest", "layer"])
-def test_slow_loris(registry, find, answer, path):
-    """Silence and a trickle, in head or body, are stalls: tried again, and given up."""
-    registry.on(path, answer)
-    begin = time.monotonic()
-    with pytest.raises(RegistryFailed, match="stalled"):
-        _fetch(find())
-    assert time.monotonic() - begin < 2 * PATIENCE.tries * PATIENCE.stall
-    assert len(registry.requests(path)) == PATIENCE.tries
-
-
-def _forever_soon(talk: Conversation) -> None:
-    while not talk.server.registry.closing.wait(0.02):
-        talk.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 20)
-
-
-@pytest.mark.parametrize("path", [MANIFEST, BLOB], ids=["manifest", "layer"])
-def test_interim_answers_without_end(registry, find, path):
-    """A registry that always promises to go on, at whatever pace, has stalled."""
-    registry.on(path, _forever_soon)
-    begin = time.monotonic()
-    with pytest.raises(RegistryFailed, match=r"stalled: the head of an answer did not end"):
-        _fetch(find())
-    assert time.monotonic() - begin < 3 * PATIENCE.tries * PATIENCE.stall
-
-
-@pytest.mark.parametrize("path", [MANIFEST, CONFIG], ids=["manifest", "config"])
-def test_a_small_answer_that_takes_long(registry, find, path):
-    """A manifest or config that comes fast enough to be no stall, but far too slowly for what it is, is given up."""
-
-    def slow(talk: Conversation) -> None:
-        talk.head(200, Content_Length="4000000")
-        while not talk.server.registry.closing.wait(0.02):
-            talk.wfile.write(bytes(200))
-
-    registry.on(path, slow)
-    begin = time.monotonic()
-    with pytest.raises(RegistryFailed, match="takes too long for a small answer"):
-        find()
-    assert time.monotonic() - begin < 2 * PATIENCE.whole
-
-
-def test_a_stall_is_got_over(registry, find):
-    """A download that stalls goes on over another connection."""
-
-    def stall(talk: Conversation) -> None:
-        talk.head(200, Content_Length=str(len(IMAGE.content)))
-        talk.wfile.write(IMAGE.content[:30_000])
-        _silent(talk)
-
-    registry.on(BLOB, stall, ranged(IMAGE.content))
-    _fetch(find())
-    assert registry.requests(BLOB)[-1].headers["range"] == "bytes=30000-"
-
-
-@pytest.mark.parametrize("answer", [_silent, status(429, Retry_After="2")], ids=["silence", "pause"])
-def test_cancelled_while_nothing_comes(registry, find, answer):
-    """Who waits for a registry can give up at once, not only when the next bytes come."""
-    registry.on(BLOB, answer)
-    calls = list[int]()
-
-    def report(count: int) -> None:
-        calls.append(count)
-        if len(calls) > 2:
-            raise KeyboardInterrupt
-
-    begin = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        find().layers[0].fetch(report)
-    assert time.monotonic() - begin < PATIENCE.stall
 
 
 def test_two_processes_fetch_once(registry, find, source, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import json
@@ -20,6 +21,7 @@ from types import TracebackType
 import attrs
 
 from aegis_sdk.images import digests
+from aegis_sdk.images.base import FoundImage
 from aegis_sdk.images.manifest import OCI_MANIFEST
 
 _CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -62,6 +64,37 @@ def make_image(content: bytes = b"hello\n", *, size: int | None = None, **change
     }
     blobs = {digests.of(config): config, digests.of(layer): layer}
     return Image(manifest=json.dumps(manifest).encode(), layer=digests.of(layer), diff_id=diff_id, blobs=blobs)
+
+
+#: The image that the tests' registries have as ``a/b``, and where they have it.
+IMAGE = make_image(bytes(range(256)) * 200)
+MANIFEST = "/v2/a/b/manifests/latest"
+BLOB = f"/v2/a/b/blobs/{IMAGE.layer}"
+CONFIG = f"/v2/a/b/blobs/{next(iter(IMAGE.blobs))}"
+
+
+def fetch(found: FoundImage) -> list[int]:
+    """Fetch the layer of an image that ``make_image`` made; what was reported meanwhile."""
+    seen = list[int]()
+    found.layers[0].fetch(seen.append)
+    assert [entry.path for entry in found.layers[0].entries()] == [b"greeting"]
+    return seen
+
+
+#: The password of the tests' user.
+SECRET = "gr33n"
+
+
+def basic(password: str = SECRET) -> str:
+    """What shows ``me`` and a password, in a header as in docker's files."""
+    return base64.b64encode(f"me:{password}".encode()).decode()
+
+
+def docker_login(home: Path, *hosts: str, password: str = SECRET, **entry: str) -> None:
+    """Write what ``docker login`` leaves in *home*: a password for each of *hosts*, or *entry* in its place."""
+    auths = dict.fromkeys(hosts, entry or {"auth": basic(password)})
+    (home / ".docker").mkdir(exist_ok=True)
+    (home / ".docker/config.json").write_text(json.dumps({"auths": auths}))
 
 
 @attrs.frozen(kw_only=True)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -19,15 +17,19 @@ from aegis_sdk.errors import ImageNotFound, RegistryDenied, RegistryFailed
 from aegis_sdk.images.manifest import OCI_MANIFEST
 from aegis_sdk.images.registry.reference import parse
 from aegis_sdk.images.registry.refusals import Answer, to_image
-from aegis_sdk.images.registry.source import RegistrySource
 from aegis_sdk.images.registry.tokens import Challenge, Keyring, challenges
-from aegis_sdk.images.registry.transport import Patience
-from tests.sdk.hostile_registry import Conversation, HostileRegistry, make_image, ranged, sends, status
-
-IMAGE = make_image()
-MANIFEST = "/v2/a/b/manifests/latest"
-SECRET = "gr33n"
-PATIENCE = Patience(connect=1.0, stall=1.0, tries=2, pause=0.01)
+from tests.sdk.registry.hostile_registry import (
+    IMAGE,
+    MANIFEST,
+    SECRET,
+    Conversation,
+    HostileRegistry,
+    basic,
+    docker_login,
+    ranged,
+    sends,
+    status,
+)
 
 
 @pytest.mark.parametrize(
@@ -69,41 +71,17 @@ def test_any_header_ends(header):
 
 
 @pytest.fixture
-def registry() -> Iterator[HostileRegistry]:
+def registry(registry: HostileRegistry) -> HostileRegistry:
     """A registry that lets in who shows the token ``good``, which its token service gives."""
-    with HostileRegistry() as registry:
-        registry.publish(IMAGE)
-        _guard(registry, "good")
-        registry.on("/token", sends(b'{"token": "good"}'))
-        yield registry
+    _guard(registry, "good")
+    registry.on("/token", sends(b'{"token": "good"}'))
+    return registry
 
 
 @pytest.fixture
-def source(registry: HostileRegistry, tmp_path: Path) -> RegistrySource:
-    """Finds images there, for a user whose files are in *tmp_path*."""
-    return RegistrySource(
-        tmp_path / "blobs",
-        environ={"HOME": str(tmp_path)},
-        plain_http=frozenset({registry.host}),
-        patience=PATIENCE,
-    )
-
-
-@pytest.fixture
-def find(registry: HostileRegistry, source: RegistrySource) -> Callable[[], object]:
-    """Finds the image and fetches its layer."""
-
-    def find() -> None:
-        source.find(f"{registry.host}/a/b", architecture="amd64").layers[0].fetch(lambda _count: None)
-
-    return find
-
-
-@pytest.fixture
-def logged_in(registry: HostileRegistry, find: Callable[[], object], tmp_path: Path) -> Callable[[], object]:
-    """Does the same for a user with a password."""
-    _log_in(tmp_path, registry.host)
-    return find
+def logged_in(registry: HostileRegistry, tmp_path: Path) -> None:
+    """The user of a test has a password for the registry."""
+    docker_login(tmp_path, registry.host)
 
 
 def _challenge(registry: HostileRegistry, **parameters: str) -> str:
@@ -131,47 +109,40 @@ def _guard(registry: HostileRegistry, token: str, **parameters: str) -> None:
         registry.on(f"/v2/a/b/blobs/{digest}", guarded(ranged(data)))
 
 
-def _log_in(home: Path, host: str, **entry: str) -> None:
-    auth = {"auth": base64.b64encode(f"me:{SECRET}".encode()).decode()}
-    (home / ".docker").mkdir()
-    (home / ".docker/config.json").write_text(json.dumps({"auths": {host: entry or auth}}))
-
-
-def test_an_anonymous_token(registry, find):
+def test_an_anonymous_token(registry, pull):
     """A token is asked for once, for reading this repository alone, and then used for all of it."""
-    find()
+    pull()
     (asked,) = registry.requests("/token")
     assert parse_qs(urlsplit(asked.path).query) == {"service": ["reg"], "scope": ["repository:a/b:pull"]}
     assert "authorization" not in asked.headers
     assert len(registry.requests(MANIFEST)) == 2
 
 
-def test_a_realm_with_a_query_and_quotes(registry, find):
+def test_a_realm_with_a_query_and_quotes(registry, pull):
     """A realm may have a query of its own, and quotes in it."""
     _guard(registry, "good", realm=f'http://{registry.host}/token?a=\\"1\\"')
-    find()
+    pull()
     asked = parse_qs(urlsplit(registry.requests("/token")[0].path).query)
     assert (asked["a"], asked["service"]) == (['"1"'], ["reg"])
 
 
-def test_a_password_goes_to_the_token_service_only(registry, find, tmp_path, caplog):
+def test_a_password_goes_to_the_token_service_only(registry, pull, tmp_path, caplog):
     """The password is shown to the token service, the token to the registry, and neither to a log."""
     caplog.set_level(logging.DEBUG)
-    _log_in(tmp_path, registry.host)
-    find()
-    basic = f"Basic {base64.b64encode(f'me:{SECRET}'.encode()).decode()}"
-    assert registry.requests("/token")[0].headers["authorization"] == basic
+    docker_login(tmp_path, registry.host)
+    pull()
+    assert registry.requests("/token")[0].headers["authorization"] == f"Basic {basic()}"
     others = [asked for asked in registry.asked if not asked.path.startswith("/token")]
     assert {asked.headers.get("authorization") for asked in others} == {None, "Bearer good"}
     assert SECRET not in caplog.text
-    assert basic.split()[1] not in caplog.text
+    assert basic() not in caplog.text
 
 
-def test_an_identity_token(registry, find, tmp_path):
+def test_an_identity_token(registry, pull, tmp_path):
     """An identity token is exchanged for a token by POST, as OAuth 2 has it."""
     registry.on("/token", sends(b'{"access_token": "good"}'))
-    _log_in(tmp_path, registry.host, identitytoken=SECRET)
-    find()
+    docker_login(tmp_path, registry.host, identitytoken=SECRET)
+    pull()
     (asked,) = registry.requests("/token")
     assert asked.method == "POST"
     assert parse_qs(asked.body.decode()) == {
@@ -183,9 +154,9 @@ def test_an_identity_token(registry, find, tmp_path):
     }
 
 
-def test_a_token_that_has_expired(registry, source):
+def test_a_token_that_has_expired(registry, find):
     """A token that is no longer taken is replaced once, also in the middle of a pull."""
-    found = source.find(f"{registry.host}/a/b", architecture="amd64")
+    found = find()
     _guard(registry, "new")
     registry.on("/token", sends(b'{"token": "new"}'))
     found.layers[0].fetch(lambda _count: None)
@@ -216,15 +187,16 @@ def test_tokens_are_shared_by_threads():
     assert got == ["Bearer new"] * 4
 
 
-def test_a_token_that_is_never_taken(registry, find):
+def test_a_token_that_is_never_taken(registry, pull):
     """A registry that refuses its own token is not asked forever."""
     registry.on("/token", sends(b'{"token": "other"}'))
     with pytest.raises(RegistryDenied, match="does not let us read a/b") as caught:
-        find()
+        pull()
     assert caught.value.hint == f"log in with: docker login {registry.host}"
     assert len(registry.requests(MANIFEST)) == 2
 
 
+@pytest.mark.usefixtures("logged_in")
 @pytest.mark.parametrize(
     ("answer", "error", "words"),
     [
@@ -239,14 +211,15 @@ def test_a_token_that_is_never_taken(registry, find):
         (sends(b'{"token": "' + b"x" * (1 << 18) + b'"}'), RegistryFailed, "larger than"),
     ],
 )
-def test_token_services_that_fail(registry, logged_in, answer, error, words):
+def test_token_services_that_fail(registry, pull, answer, error, words):
     """A refusal is told in its own words; an answer that is no token, or a huge one, is refused."""
     registry.on("/token", answer)
     with pytest.raises(error, match=words) as caught:
-        logged_in()
+        pull()
     assert SECRET not in str(caught.value)
 
 
+@pytest.mark.usefixtures("logged_in")
 @pytest.mark.parametrize(
     ("realm", "error", "words"),
     [
@@ -257,20 +230,20 @@ def test_token_services_that_fail(registry, logged_in, answer, error, words):
         ("/token", RegistryFailed, "neither http nor https"),
     ],
 )
-def test_where_a_password_may_not_go(registry, logged_in, realm, error, words):
+def test_where_a_password_may_not_go(registry, pull, realm, error, words):
     """A realm that would carry a password over an open network, or lead into this one, is refused."""
     _guard(registry, "good", realm=realm)
     with pytest.raises(error, match=words):
-        logged_in()
+        pull()
 
 
-def test_a_token_service_that_redirects(registry, find, tmp_path):
+def test_a_token_service_that_redirects(registry, pull, tmp_path):
     """Where a token service leads, it leads without the password."""
-    _log_in(tmp_path, registry.host)
+    docker_login(tmp_path, registry.host)
     with HostileRegistry() as other:
         other.on("/t", sends(b'{"token": "good"}'))
         registry.on("/token", status(307, Location=f"http://{other.host}/t"))
-        find()
+        pull()
         assert "authorization" not in other.asked[0].headers
 
 

@@ -3,125 +3,66 @@
 from __future__ import annotations
 
 import base64
-import json
 import socket
 import ssl
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from aegis_sdk.errors import RegistryDenied, RegistryFailed
 from aegis_sdk.images.manifest import OCI_MANIFEST
-from aegis_sdk.images.registry.source import RegistrySource
-from aegis_sdk.images.registry.transport import Patience, proxy_for
+from aegis_sdk.images.registry.transport import proxy_for
 from aegis_sdk.images.registry.trust import Trust, is_link_local, is_loopback
-from tests.sdk.hostile_registry import (
+from tests.sdk.registry.hostile_registry import (
+    BLOB,
+    CONFIG,
+    IMAGE,
+    MANIFEST,
+    SECRET,
     Answer,
     HostileRegistry,
     cut,
-    make_authority,
-    make_image,
+    docker_login,
     ranged,
     sends,
     status,
     tunnel,
 )
 
-IMAGE = make_image(bytes(range(256)) * 200)
-MANIFEST = "/v2/a/b/manifests/latest"
-BLOB = f"/v2/a/b/blobs/{IMAGE.layer}"
-CONFIG = f"/v2/a/b/blobs/{next(iter(IMAGE.blobs))}"
-PATIENCE = Patience(connect=1.0, stall=1.0, tries=2, pause=0.01)
-SECRET = "gr33n"
-
-
-@pytest.fixture
-def registry() -> Iterator[HostileRegistry]:
-    """A registry that offers one image, honestly at first."""
-    with HostileRegistry() as registry:
-        registry.publish(IMAGE)
-        yield registry
-
-
-@pytest.fixture
-def other() -> Iterator[HostileRegistry]:
-    """Another server."""
-    with HostileRegistry() as registry:
-        yield registry
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with an authority's certificate, and one for registry.example made by it."""
-    return make_authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture
-def source(registry: HostileRegistry, tmp_path: Path) -> Callable[..., RegistrySource]:
-    """Makes sources of their own; *hosts* are spoken to in the clear, too."""
-
-    def source(*hosts: str, environ: dict[str, str] | None = None) -> RegistrySource:
-        return RegistrySource(
-            tmp_path / "blobs",
-            environ={"HOME": str(tmp_path), **(environ or {})},
-            plain_http=frozenset({registry.host, *hosts}),
-            patience=PATIENCE,
-        )
-
-    return source
-
-
-@pytest.fixture
-def find(registry: HostileRegistry, source: Callable[..., RegistrySource]) -> Callable[[], None]:
-    """Finds the registry's image and fetches its layer."""
-
-    def find() -> None:
-        source().find(f"{registry.host}/a/b", architecture="amd64").layers[0].fetch(lambda _count: None)
-
-    return find
-
-
-def _log_in(home: Path, *hosts: str) -> None:
-    auth = {"auth": base64.b64encode(f"me:{SECRET}".encode()).decode()}
-    (home / ".docker").mkdir()
-    (home / ".docker/config.json").write_text(json.dumps({"auths": dict.fromkeys(hosts, auth)}))
-
 
 def _redirect(url: str, code: int = 307) -> Answer:
     return status(code, Location=url)
 
 
-def test_credentials_stay_with_their_registry(registry, other, find, tmp_path):
+def test_credentials_stay_with_their_registry(registry, other, pull, tmp_path):
     """A redirect to another host is followed without the Authorization header."""
-    _log_in(tmp_path, registry.host)
+    docker_login(tmp_path, registry.host)
     challenge = status(401, WWW_Authenticate='Basic realm="r"')
     registry.on(MANIFEST, challenge, sends(IMAGE.manifest, Content_Type=OCI_MANIFEST))
     registry.on(BLOB, _redirect(f"http://{other.host}/data?signed=1"))
     other.on("/data", cut(IMAGE.content, 1000), ranged(IMAGE.content))
-    find()
+    pull()
     assert all("authorization" in asked.headers for asked in registry.asked[1:])
     assert [asked.headers.get("range") for asked in other.asked] == [None, "bytes=1000-"]
     assert not any("authorization" in asked.headers for asked in other.asked)
 
 
-def test_only_the_registry_may_ask_who_we_are(registry, other, find, tmp_path):
+def test_only_the_registry_may_ask_who_we_are(registry, other, pull, tmp_path):
     """A host that we were redirected to cannot have a password sent to where it likes."""
-    _log_in(tmp_path, registry.host)
+    docker_login(tmp_path, registry.host)
     registry.on(MANIFEST, _redirect(f"http://{other.host}/m"))
     other.on("/m", status(401, WWW_Authenticate=f'Bearer realm="http://{other.host}/token",service="s"'))
     with pytest.raises(RegistryDenied):
-        find()
+        pull()
     assert not other.requests("/token")
 
 
-def test_a_redirect_within_the_registry(registry, find, tmp_path):
+def test_a_redirect_within_the_registry(registry, pull, tmp_path):
     """On the same origin the Authorization header stays."""
-    _log_in(tmp_path, registry.host)
+    docker_login(tmp_path, registry.host)
     registry.on(MANIFEST, status(401, WWW_Authenticate="Basic"), _redirect("/elsewhere", 301))
     registry.on("/elsewhere", sends(IMAGE.manifest, Content_Type=OCI_MANIFEST))
-    find()
+    pull()
     assert "authorization" in registry.requests("/elsewhere")[0].headers
 
 
@@ -138,11 +79,11 @@ def test_a_redirect_within_the_registry(registry, find, tmp_path):
         ("http://x:port/", "no URL"),
     ],
 )
-def test_where_redirects_may_not_lead(registry, find, url, words):
+def test_where_redirects_may_not_lead(registry, pull, url, words):
     """Loops, other schemes and addresses of this machine's own network are refused."""
     registry.on(MANIFEST, _redirect(url))
     with pytest.raises(RegistryFailed, match=words):
-        find()
+        pull()
     assert len(registry.asked) <= 6
 
 
@@ -156,17 +97,17 @@ def test_from_https_to_plain_http(other, source, authority):
     assert not other.asked
 
 
-def test_a_host_without_tls(registry, other, find):
+def test_a_host_without_tls(registry, other, pull):
     """A host that does not speak TLS where it should is told as that, with what would allow it."""
     registry.on(MANIFEST, _redirect(f"https://{other.host}/m"))
     with pytest.raises(RegistryFailed, match="does not speak TLS") as caught:
-        find()
+        pull()
     assert caught.value.hint.endswith(f"AEGIS_PLAIN_HTTP={other.host}")
 
 
 def test_what_the_doctor_sees(source, tmp_path):
     """Files of credentials are listed when they are sound, and named with what is wrong when they are not."""
-    _log_in(tmp_path, "registry.example")
+    docker_login(tmp_path, "registry.example")
     (sound,) = source().check()
     assert sound.ok
     assert f"{tmp_path}/.docker/config.json" in sound.seen
@@ -225,16 +166,6 @@ def test_a_proxy_that_is_down(source, scheme, proxied):
     assert str(caught.value).startswith(f"the proxy on the way to registry.example fails: nothing answers at {address}")
     assert "HTTPS_PROXY" in caught.value.hint
     assert SECRET not in str(caught.value)
-
-
-def test_a_proxy_that_hangs(source):
-    """A proxy that takes a connection and says nothing is what has stalled."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        address = f"127.0.0.1:{listening.getsockname()[1]}"
-        with pytest.raises(
-            RegistryFailed, match=rf"proxy on the way to registry\.example fails: {address} has stalled"
-        ):
-            source(environ={"https_proxy": address}).find("registry.example/a/b", architecture="amd64")
 
 
 def test_a_proxy_without_tls(other, source):
