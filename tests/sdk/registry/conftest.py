@@ -1,4 +1,4 @@
-"""A hostile registry and who asks it; in this folder, ``registry`` is that one and not the suite's."""
+"""What the tests of this folder share; ``registry`` is a hostile one here, and not the suite's."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from aegis_sdk.images.base import FoundImage
+from aegis_sdk.images.registry.blobs import Blobs
 from aegis_sdk.images.registry.source import RegistrySource
 from aegis_sdk.images.registry.transport import Patience
 from tests.sdk.registry.hostile_registry import IMAGE, HostileRegistry, fetch, make_authority
@@ -65,3 +66,9 @@ def find(registry: HostileRegistry, source: Callable[..., RegistrySource]) -> Ca
 def pull(find: Callable[[], FoundImage]) -> Callable[[], list[int]]:
     """Finds the image and fetches its layer; what was reported meanwhile."""
     return lambda: fetch(find())
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> Blobs:
+    """An empty store."""
+    return Blobs(tmp_path / "blobs")

@@ -5,11 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Generator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,57 +14,17 @@ from hypothesis import strategies as st
 
 from aegis_sdk.errors import ImageFailed, ImageInvalid
 from aegis_sdk.images import digests
-from aegis_sdk.images.registry import blobs as blobs_module
-from aegis_sdk.images.registry.blobs import Blobs, Pieces
-
-DATA = bytes(range(256)) * 40
-DIGEST = digests.of(DATA)
-Stream = Generator[tuple[int, bytes], None, None]
-NAME = DIGEST.replace(":", "-")
-
-
-class Source:
-    """Gives *data* in pieces of 1000 bytes and remembers from where it was asked."""
-
-    def __init__(self, data: bytes = DATA, *, fail_after: int | None = None) -> None:
-        self.data = data
-        self.fail_after = fail_after
-        self.starts: list[int] = []
-
-    def __call__(self, start: int) -> Stream:
-        self.starts.append(start)
-        for at in range(start, len(self.data), 1000):
-            if self.fail_after is not None and at - start >= self.fail_after:
-                raise ConnectionResetError(errno.ECONNRESET, "cut")
-            yield at, self.data[at : at + 1000]
-
-
-class Cancelled(Exception):
-    """What a caller raises to give up."""
-
-
-@pytest.fixture
-def blobs(tmp_path: Path) -> Blobs:
-    """An empty store."""
-    return Blobs(tmp_path / "blobs")
-
-
-def _get(blobs: Blobs, source: Pieces, report=lambda _count: None, size: int = len(DATA), digest: str = DIGEST) -> None:
-    blobs.get(digest, size=size, pieces=source, report=report)
-
-
-def _read(blobs: Blobs) -> bytes:
-    with blobs.open(DIGEST) as file:
-        return file.read()
+from aegis_sdk.images.registry.blobs import Blobs
+from tests.sdk.registry.one_blob import DATA, DIGEST, NAME, Cancelled, Source, Stream, get, read
 
 
 def test_fetched_once(blobs):
     """A blob is downloaded once, reported as it comes, kept read-only in a directory of its owner's own."""
     source, seen = Source(), list[int]()
-    _get(blobs, source, seen.append)
-    assert _read(blobs) == DATA
+    get(blobs, source, seen.append)
+    assert read(blobs) == DATA
     assert seen == [*range(0, len(DATA), 1000), len(DATA)]
-    _get(blobs, source)
+    get(blobs, source)
     assert source.starts == [0]
     assert os.listdir(blobs.directory) == [NAME]
     assert stat.S_IMODE(blobs.path(DIGEST).stat().st_mode) == 0o444
@@ -79,13 +34,13 @@ def test_fetched_once(blobs):
 def test_an_interrupted_download_goes_on(blobs):
     """What came before a break stays, and is not asked for again."""
     with pytest.raises(ImageFailed):
-        _get(blobs, Source(fail_after=3000))
+        get(blobs, Source(fail_after=3000))
     assert os.listdir(blobs.directory) == [f"{NAME}.partial"]
     source, seen = Source(), list[int]()
-    _get(blobs, source, seen.append)
+    get(blobs, source, seen.append)
     assert source.starts == [3000]
     assert seen[0] == 3000
-    assert _read(blobs) == DATA
+    assert read(blobs) == DATA
 
 
 def test_a_cancelled_download_goes_on(blobs):
@@ -96,16 +51,16 @@ def test_a_cancelled_download_goes_on(blobs):
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        _get(blobs, Source(), report)
+        get(blobs, Source(), report)
     source = Source()
-    _get(blobs, source)
+    get(blobs, source)
     assert source.starts == [5000]
 
 
 def test_a_failure_before_the_first_byte_leaves_nothing(blobs):
     """No empty file stays behind."""
     with pytest.raises(ImageFailed):
-        _get(blobs, Source(fail_after=0))
+        get(blobs, Source(fail_after=0))
     assert os.listdir(blobs.directory) == []
 
 
@@ -114,8 +69,8 @@ def test_a_source_that_begins_anew(blobs):
     blobs.directory.mkdir()
     Path(blobs.directory, f"{NAME}.partial").write_bytes(DATA[:2500])
     source = Source()
-    _get(blobs, lambda _start: source(0))
-    assert _read(blobs) == DATA
+    get(blobs, lambda _start: source(0))
+    assert read(blobs) == DATA
 
 
 @pytest.mark.parametrize("left", [b"x" * 2500, b"x" * len(DATA), DATA + b"x", DATA[:-1] + b"x"])
@@ -124,8 +79,8 @@ def test_a_partial_file_that_lies(blobs, left):
     blobs.directory.mkdir()
     Path(blobs.directory, f"{NAME}.partial").write_bytes(left)
     source = Source()
-    _get(blobs, source)
-    assert _read(blobs) == DATA
+    get(blobs, source)
+    assert read(blobs) == DATA
     assert source.starts[-1] == 0
 
 
@@ -134,9 +89,9 @@ def test_a_partial_file_that_was_all_there(blobs):
     blobs.directory.mkdir()
     Path(blobs.directory, f"{NAME}.partial").write_bytes(DATA)
     source = Source()
-    _get(blobs, source)
+    get(blobs, source)
     assert source.starts == []
-    assert _read(blobs) == DATA
+    assert read(blobs) == DATA
 
 
 @pytest.mark.parametrize(
@@ -153,7 +108,7 @@ def test_a_partial_file_that_was_all_there(blobs):
 def test_bytes_that_lie(blobs, data, size):
     """Wrong bytes, too many or too few are refused, and nothing of them stays."""
     with pytest.raises(ImageInvalid):
-        _get(blobs, Source(data), size=size)
+        get(blobs, Source(data), size=size)
     assert os.listdir(blobs.directory) == []
 
 
@@ -173,23 +128,23 @@ def test_too_many_bytes_end_at_once(blobs):
 
 def test_a_spoiled_blob_is_fetched_again(blobs):
     """A blob whose bytes have changed on disk is noticed and replaced."""
-    _get(blobs, Source())
+    get(blobs, Source())
     for spoiled in (b"", DATA[:-1], DATA[:-1] + b"x"):
         path = blobs.path(DIGEST)
         path.unlink()
         path.write_bytes(spoiled)
         source = Source()
-        _get(blobs, source)
+        get(blobs, source)
         assert source.starts == [0]
-        assert _read(blobs) == DATA
+        assert read(blobs) == DATA
 
 
 def test_a_lie_about_its_size_does_not_cost_a_good_blob(blobs):
     """An image that names a blob with a wrong size is refused; the blob stays for the others."""
-    _get(blobs, Source())
+    get(blobs, Source())
     with pytest.raises(ImageInvalid, match=f"{len(DATA)} bytes, and its image says 5"):
-        _get(blobs, Source(), size=5)
-    assert _read(blobs) == DATA
+        get(blobs, Source(), size=5)
+    assert read(blobs) == DATA
 
 
 def test_symbolic_links_are_not_followed(blobs, tmp_path):
@@ -200,7 +155,7 @@ def test_symbolic_links_are_not_followed(blobs, tmp_path):
     blobs.path(DIGEST).symlink_to(victim)
     Path(blobs.directory, f"{NAME}.partial").symlink_to(victim)
     source = Source()
-    _get(blobs, source)
+    get(blobs, source)
     assert source.starts == [0]
     assert not blobs.path(DIGEST).is_symlink()
     assert stat.S_IMODE(victim.stat().st_mode) != 0o444
@@ -216,7 +171,7 @@ def test_something_else_in_the_way(blobs, make):
     blobs.directory.mkdir()
     make(blobs.directory / f"{NAME}.partial")
     with pytest.raises(ImageFailed, match=NAME):
-        _get(blobs, Source())
+        get(blobs, Source())
 
 
 @pytest.mark.parametrize("digest", ["sha256:../../x", "../x", "sha256:0", f"md5:{'0' * 32}", ""])
@@ -226,7 +181,7 @@ def test_a_digest_is_never_a_path(blobs, digest):
         with pytest.raises(ImageInvalid):
             use(digest)
     with pytest.raises(ImageInvalid):
-        _get(blobs, Source(), digest=digest)
+        get(blobs, Source(), digest=digest)
 
 
 def test_too_little_room_is_said_before(blobs, monkeypatch):
@@ -235,7 +190,7 @@ def test_too_little_room_is_said_before(blobs, monkeypatch):
     monkeypatch.setattr(os, "fstatvfs", lambda _handle: about)
     source = Source()
     with pytest.raises(ImageFailed, match="takes 16 MiB, and 5 MiB are free") as caught:
-        _get(blobs, source)
+        get(blobs, source)
     assert "prune" in caught.value.hint
     assert source.starts == []
 
@@ -248,7 +203,7 @@ def test_a_full_disk(blobs, monkeypatch):
 
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(ImageFailed, match="no room") as caught:
-        _get(blobs, Source())
+        get(blobs, Source())
     assert "prune" in caught.value.hint
 
 
@@ -256,125 +211,14 @@ def test_a_directory_that_cannot_be_written(tmp_path):
     """Where nothing can be kept, the error names the place."""
     (tmp_path / "blobs").write_text("a file")
     with pytest.raises(ImageFailed, match="blobs"):
-        _get(Blobs(tmp_path / "blobs"), Source())
-
-
-def test_two_threads_download_once(blobs):
-    """Of two threads that want one blob, one downloads; the other waits, is told how far it is, and finds it."""
-    begun, go_on = threading.Event(), threading.Event()
-    source, seen = Source(), list[int]()
-
-    def slow(start: int) -> Stream:
-        for offset, data in source(start):
-            yield offset, data
-            if offset == 3000:
-                begun.set()
-                assert go_on.wait(10)
-
-    first = threading.Thread(target=lambda: _get(blobs, slow))
-    first.start()
-    assert begun.wait(10)
-    second = threading.Thread(target=lambda: _get(blobs, source, seen.append))
-    second.start()
-    time.sleep(0.2)
-    assert 4000 in seen
-    go_on.set()
-    first.join()
-    second.join()
-    assert source.starts == [0]
-    assert seen[-1] == len(DATA)
-
-
-def test_finished_by_another_meanwhile(blobs, monkeypatch):
-    """A blob that another one finishes just before our download begins is not downloaded again."""
-    open_partial = blobs_module._open_partial
-
-    def late(path: Path) -> int:
-        blobs.path(DIGEST).write_bytes(DATA)
-        return open_partial(path)
-
-    monkeypatch.setattr(blobs_module, "_open_partial", late)
-    source = Source()
-    _get(blobs, source)
-    assert source.starts == []
-    assert os.listdir(blobs.directory) == [NAME]
-
-
-def test_who_waits_may_give_up(blobs):
-    """What *report* raises while another one downloads ends the wait, and harms nobody."""
-    begun, go_on = threading.Event(), threading.Event()
-
-    def slow(start: int) -> Stream:
-        begun.set()
-        assert go_on.wait(10)
-        yield from Source()(start)
-
-    def give_up(_count: int) -> None:
-        raise Cancelled
-
-    first = threading.Thread(target=lambda: _get(blobs, slow))
-    first.start()
-    assert begun.wait(10)
-    with pytest.raises(Cancelled):
-        _get(blobs, Source(), give_up)
-    go_on.set()
-    first.join()
-    assert _read(blobs) == DATA
-
-
-def test_a_killed_process_is_no_obstacle(blobs):
-    """A process killed in the middle leaves no lock: the next one goes on from what it had written."""
-    script = f"""
-import sys, time
-from pathlib import Path
-from aegis_sdk.images.registry.blobs import Blobs
-def pieces(start):
-    yield 0, bytes(range(256)) * 8
-    print("begun", flush=True)
-    time.sleep(60)
-Blobs(Path({str(blobs.directory)!r})).get({DIGEST!r}, size={len(DATA)}, pieces=pieces, report=lambda count: None)
-"""
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
-        assert process.stdout.readline() == b"begun\n"
-        process.kill()
-    source = Source()
-    _get(blobs, source)
-    assert source.starts == [2048]
-    assert _read(blobs) == DATA
-
-
-def test_removing_while_others_wait(blobs):
-    """Blobs and partial files that are removed at any moment never break who wants them."""
-    ended = threading.Event()
-    failed: list[BaseException] = []
-
-    def want() -> None:
-        try:
-            while not ended.is_set():
-                _get(blobs, Source())
-        except BaseException as error:  # noqa: BLE001  # any at all
-            failed.append(error)
-
-    threads = [threading.Thread(target=want) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for _ in range(60):
-        blobs.remove(DIGEST)
-        blobs.discard_partials(unchanged_for=0)
-        time.sleep(0.005)
-    ended.set()
-    for thread in threads:
-        thread.join()
-    assert not failed
-    _get(blobs, Source())
-    assert os.listdir(blobs.directory) == [NAME]
+        get(Blobs(tmp_path / "blobs"), Source())
 
 
 def test_what_is_not_wanted_goes(blobs):
     """Only wanted blobs are kept, and downloads that may still go on; what is no blob is left alone."""
     other = b"other" * 2000
-    _get(blobs, Source())
-    _get(blobs, Source(other), size=len(other), digest=digests.of(other))
+    get(blobs, Source())
+    get(blobs, Source(other), size=len(other), digest=digests.of(other))
     fresh, stale = (blobs.directory / f"sha256-{c * 64}.partial" for c in "ab")
     for path in (fresh, stale):
         path.write_bytes(other)
