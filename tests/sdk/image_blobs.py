@@ -7,6 +7,11 @@ import os
 import tarfile
 from contextlib import contextmanager
 
+import pytest
+
+from aegis_sdk.errors import ImageInvalid
+from aegis_sdk.images.manifest import Content, find
+
 OCI = "application/vnd.oci.image."
 INDEX = OCI + "index.v1+json"
 MANIFEST = OCI + "manifest.v1+json"
@@ -99,6 +104,18 @@ def index(*entries, **more):
 def tagged(descriptor, name):
     """*descriptor* as a layout's index names it."""
     return {**descriptor, "annotations": {"org.opencontainers.image.ref.name": name}}
+
+
+def found(shelf, top, media_type="", architecture="amd64"):
+    """The image that *top* and the blobs on *shelf* make up."""
+    data = top if isinstance(top, bytes) else json.dumps(top).encode()
+    return find("NAME", Content(data, media_type), shelf.get, architecture=architecture)
+
+
+def refused(shelf, top, said, media_type="", error=ImageInvalid):
+    """It is none, for a reason in which *said* is found."""
+    with pytest.raises(error, match=said):
+        found(shelf, top, media_type)
 
 
 @contextmanager

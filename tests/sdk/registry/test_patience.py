@@ -11,16 +11,7 @@ import pytest
 from aegis_sdk.errors import RegistryFailed
 from aegis_sdk.images.manifest import OCI_MANIFEST
 from aegis_sdk.images.registry.transport import Patience
-from tests.sdk.registry.hostile_registry import (
-    BLOB,
-    CONFIG,
-    IMAGE,
-    MANIFEST,
-    Conversation,
-    ranged,
-    sends,
-    status,
-)
+from tests.sdk.registry.hostile_registry import BLOB, CONFIG, IMAGE, MANIFEST, Conversation, ranged, sends, status
 
 PATIENCE = Patience(connect=1.0, stall=0.4, slowest=2000, tries=2, pause=0.01, longest_wait=2.0, whole=1.0)
 

@@ -15,12 +15,7 @@ import attrs
 import httpx
 import pytest
 
-from aegis_sdk.errors import (
-    ArchitectureNotFound,
-    ImageNotFound,
-    RegistryDenied,
-    RegistryFailed,
-)
+from aegis_sdk.errors import ArchitectureNotFound, ImageNotFound, RegistryDenied, RegistryFailed
 from aegis_sdk.images import digests
 from aegis_sdk.images.manifest import OCI_INDEX, OCI_MANIFEST
 from aegis_sdk.images.registry.source import RegistrySource
