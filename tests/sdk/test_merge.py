@@ -2,42 +2,19 @@
 
 import io
 import stat
-import struct
-import tracemalloc
 
 import pytest
 from hypothesis import given, settings
 
 from aegis_sdk.errors import ImageInvalid
 from aegis_sdk.images.base import Entry, Kind
-from aegis_sdk.images.erofs import BLOCK, XATTRS_MAX, ErofsWriter
-from aegis_sdk.images.layers import merge as merging
-from aegis_sdk.images.layers import paths as looking_up
+from aegis_sdk.images.erofs import BLOCK, ErofsWriter
 from aegis_sdk.images.layers.merge import Merge
-from aegis_sdk.images.tree import Directory, File, Metadata, Node, Special, Symlink
+from aegis_sdk.images.tree import Directory, File, Special, Symlink
+from tests.sdk.layer_entries import apply, folder, hard, kept, link, merged, put
 from tests.sdk.layer_model import IMPLICIT, Inode, Model, Path, Refused, stacks
 
 KINDS = {stat.S_IFCHR: Kind.CHARACTER_DEVICE, stat.S_IFBLK: Kind.BLOCK_DEVICE, stat.S_IFIFO: Kind.FIFO}
-
-
-def new():
-    return Merge(ErofsWriter(io.BytesIO()).add)
-
-
-def apply(merge, layers):
-    for layer in layers:
-        merge.apply(layer)
-
-
-def kept(merge):
-    """Every path of a tree with what it stands for, as the model has it, and the object that is the inode."""
-    found: dict[Path, Node] = {}
-    todo: list[tuple[Path, Node]] = [((), merge.root)]
-    for path, node in todo:
-        found[path] = node
-        if isinstance(node, Directory):
-            todo += [((*path, name), child) for name, child in node.entries.items()]
-    return found
 
 
 def told(node, image):
@@ -92,29 +69,6 @@ def test_any_layers_agree_with_the_model(layers):
         path: (inode.kind, inode.about, inode.content, inode.target, inode.device) for path, inode in expected.items()
     }
     assert same_inodes(found) == same_inodes(expected)
-
-
-def put(path, kind=Kind.FILE, content=b"", **rest):
-    metadata = Metadata(**{key: rest.pop(key) for key in list(rest) if key in ("permissions", "uid", "xattrs")})
-    return Entry(path=path, kind=kind, content=(content,), size=len(content), metadata=metadata, **rest)
-
-
-def folder(path, **rest):
-    return put(path, Kind.DIRECTORY, **rest)
-
-
-def link(path, target):
-    return put(path, Kind.SYMLINK, target=target)
-
-
-def hard(path, target):
-    return put(path, Kind.HARDLINK, target=target)
-
-
-def merged(*layers):
-    merge = new()
-    apply(merge, layers)
-    return merge
 
 
 def listed(*layers):
@@ -233,65 +187,6 @@ def test_hidden_directory_is_as_new():
         assert set(found) == {(), (b"a",), (b"a", b"n")}
 
 
-def test_xattrs_that_no_disk_should_hold():
-    """What is an overlay's own or has no place in EROFS is left out; the rest is kept."""
-    good = {b"user.a": b"1", b"security.capability": b"2", b"trusted.x": b"3"}
-    bad = {b"trusted.overlay.opaque": b"y", b"lustre.lov": b"", b"user.": b"", b"nothing": b"", b"system.other": b""}
-    found = kept(merged([put(b"a", xattrs=good | bad), folder(b"b", xattrs=bad)]))
-    assert found[b"a",].metadata.xattrs == good
-    assert found[b"b",].metadata.xattrs == {}
-
-
-OWNER, GROUP, OTHERS, MASK = (1, 7, 2**32 - 1), (4, 5, 2**32 - 1), (32, 4, 2**32 - 1), (16, 7, 2**32 - 1)
-USER = (2, 5, 1000)
-
-
-def acl(*entries, version=2):
-    return struct.pack("<I", version) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
-
-
-GOOD_ACLS = [
-    acl(OWNER, GROUP, OTHERS),
-    acl(OWNER, GROUP, MASK, OTHERS),
-    acl(OWNER, USER, USER, GROUP, (8, 1, 5), MASK, OTHERS),
-]
-BAD_ACLS = {
-    "nothing": b"",
-    "half a header": b"\2\0",
-    "no entries": acl(),
-    "another version": acl(OWNER, GROUP, OTHERS, version=1),
-    "half an entry": acl(OWNER, GROUP, OTHERS)[:-4],
-    "no others": acl(OWNER, GROUP),
-    "no mask": acl(OWNER, USER, GROUP, OTHERS),
-    "disorder": acl(GROUP, OWNER, OTHERS),
-    "an unknown tag": acl(OWNER, GROUP, OTHERS, (64, 7, 0)),
-    "a large tag": acl((257, 7, 0), GROUP, OTHERS),
-    "rights that are none": acl((1, 8, 0), GROUP, OTHERS),
-    "nobody": acl(OWNER, (2, 5, 2**32 - 1), GROUP, MASK, OTHERS),
-}
-
-
-@pytest.mark.parametrize("name", [b"system.posix_acl_access", b"system.posix_acl_default"])
-def test_acls(name):
-    """An access control list that Linux can read is kept; one that would make its file unusable is left out."""
-    for path in (b"a", b"/"):
-        for value in GOOD_ACLS:
-            assert kept(merged([folder(path, xattrs={name: value})])).popitem()[1].metadata.xattrs == {name: value}
-        for why, value in BAD_ACLS.items():
-            assert kept(merged([folder(path, xattrs={name: value})])).popitem()[1].metadata.xattrs == {}, why
-
-
-def test_too_many_attributes_of_one_file():
-    """A file with more attributes than a disk can hold is refused by its name, before anything that comes after it."""
-
-    def layer():
-        yield put(b"much", xattrs={b"user.%d" % n: b"x" * 60_000 for n in range(XATTRS_MAX // 60_000 + 1)})
-        raise AssertionError("it went on")
-
-    with pytest.raises(ImageInvalid, match="'much': the extended attributes take more than"):
-        new().apply(layer())
-
-
 def test_dead_files():
     """A file is dead when its last name has gone, by whatever way; and not before."""
     layers = [
@@ -310,121 +205,6 @@ def test_content_may_differ_from_its_size():
     """Whatever size a layer claims, what it gives is what counts."""
     found = kept(merged([Entry(path=b"a", kind=Kind.FILE, content=(b"abc",), size=1)]))
     assert found[b"a",].content.size == 3
-
-
-def many(count, path):
-    same = Metadata()
-    return (Entry(path=path % number, kind=Kind.FIFO, metadata=same) for number in range(count))
-
-
-def test_too_many_entries():
-    """Half a million entries are the most that an image may have, whiteouts among them."""
-    merge = new()
-    merge._entries = 400_000  # it would take the better part of a test's time to come so far
-    with pytest.raises(ImageInvalid, match="more than 500,000 files and directories"):
-        merge.apply(many(100_001, b".wh.%d"))
-
-
-def test_entries_of_all_layers_count(monkeypatch):
-    """The limit is that of the image, and one more than it is too many."""
-    monkeypatch.setattr(merging, "MAX_ENTRIES", 1000)
-    merge = merged(many(500, b"a%d"), many(500, b"a%d"))
-    with pytest.raises(ImageInvalid, match="more than 1,000 files"):
-        merge.apply(many(1, b"a%d"))
-
-
-def test_too_many_parents(monkeypatch):
-    """Directories that are only named as parents count, too."""
-    monkeypatch.setattr(merging, "MAX_ENTRIES", 10_000)
-    with pytest.raises(ImageInvalid, match="more than 10,000 files and directories"):
-        new().apply(put(b"%d" % number + b"/d" * 2000, Kind.FIFO) for number in range(1000))
-
-
-def test_too_much_to_hold(monkeypatch):
-    """Attributes and targets cannot fill the memory."""
-    monkeypatch.setattr(merging, "MAX_HELD", 16 << 20)
-    for give in (
-        lambda n: put(b"%d" % n, Kind.FIFO, xattrs={b"user.a": (b"%d" % n).ljust(60_000)}),
-        lambda n: put(b"%d" % n, Kind.FIFO, xattrs={b"user.%d" % m: b"" for m in range(500)}),
-        lambda n: link(b"%d" % n, (b"%d" % n).ljust(4095, b"x")),
-    ):
-        tracemalloc.start()
-        try:
-            with pytest.raises(ImageInvalid, match="more than 16 MiB"):
-                new().apply(map(give, range(100_000)))
-            assert tracemalloc.get_traced_memory()[1] < 2 * merging.MAX_HELD
-        finally:
-            tracemalloc.stop()
-
-
-def test_too_large_files():
-    """What files claim to hold is bounded before any of it is read, and what they really hold as well."""
-
-    def never():
-        raise AssertionError("it was read")
-        yield b""
-
-    with pytest.raises(ImageInvalid, match="more than 64 GiB"):
-        new().apply([Entry(path=b"a", kind=Kind.FILE, content=never(), size=merging.MAX_SIZE + 1)])
-
-
-def test_files_larger_than_they_say(monkeypatch):
-    """A layer cannot hide from the limit what its files hold."""
-    monkeypatch.setattr(merging, "MAX_SIZE", 1000)
-    with pytest.raises(ImageInvalid, match="hold more than"):
-        new().apply([Entry(path=b"a", kind=Kind.FILE, content=(bytes(1001),), size=1)])
-
-
-def test_long_ways(monkeypatch):
-    """Chains of symbolic links that make every path a long way are refused instead of followed for hours."""
-    monkeypatch.setattr(looking_up, "STEPS_MAX", 100_000)
-
-    def slow():
-        yield link(b"l0", b"x/../" * 800 + b"y")
-        for number in range(1, 200):
-            yield link(b"l%d" % number, b"l%d" % (number - 1) + b"/x/.." * 600)
-        for number in range(10_000):
-            yield put(b"l199/%d/f" % number, Kind.FIFO)
-
-    with pytest.raises(ImageInvalid, match="too long a way"):
-        new().apply(slow())
-
-
-def test_long_words_are_long_ways(monkeypatch):
-    """Targets and paths of nothing but slashes and dots count by what it takes to read them."""
-    monkeypatch.setattr(looking_up, "STEPS_MAX", 1_000_000)
-    links = [link(b"l%d" % n, b"./" * 2040 + b"l%d" % (n + 1)) for n in range(100)]
-    for layer in (
-        [*links, *(put(b"l0/.wh.x") for _ in range(10))],
-        [put(b"/./" * 1300 + b".wh.x") for _ in range(1000)],
-        [put(b"a"), *(hard(b"b", b"./" * 2000 + b"a") for _ in range(1000))],
-    ):
-        with pytest.raises(ImageInvalid, match="too long a way"):
-            new().apply(layer)
-
-
-def test_what_is_remembered_of_long_paths():
-    """Memory does not grow with the length of paths whose directories are there anyway."""
-    merge, deep = new(), b"dd/" * 1300
-    tracemalloc.start()
-    try:
-        merge.apply(put(deep + b"%d/x" % n, Kind.FIFO) for n in range(1000))
-        assert tracemalloc.get_traced_memory()[0] < 12 << 20
-    finally:
-        tracemalloc.stop()
-
-
-def test_many_whiteouts_are_quick():
-    """Opaque directories over and over, each with much in it, take no more than their number."""
-
-    def layer(number):
-        for n in range(3000):
-            yield put(b"d/%d-%d" % (number, n), Kind.FIFO)
-            yield put(b"d/.wh..wh..opq")
-            yield put(b".wh.d")
-
-    merge = merged(*map(layer, range(5)))
-    assert len(kept(merge)) == 3002
 
 
 def test_deep_tree():
