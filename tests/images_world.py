@@ -65,6 +65,11 @@ def disks(home: Path) -> dict[Path, str]:
     return found
 
 
+def taken(home: Path) -> int:
+    """The bytes that *home* takes on its disk."""
+    return sum(path.stat().st_blocks * 512 for path in home.rglob("*") if path.is_file())
+
+
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Layout:
     """Images of several kinds in one OCI layout."""
