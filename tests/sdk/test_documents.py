@@ -56,7 +56,7 @@ ANY = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(WORDS) | st.text(), inner),
     max_leaves=12,
 )
-OBJECTS = st.dictionaries(st.sampled_from(WORDS), ANY, min_size=1)
+OBJECTS = st.dictionaries(st.sampled_from(WORDS), ANY, min_size=1, max_size=6)
 
 
 def attempt(call):
