@@ -73,7 +73,7 @@ OURS = (
 CHANGED = ("/app", "/app/below", "/etc")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what the layers say")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only the machine's own root makes devices and gives files away")
 def test_every_inode(registry, images, tmp_path, boot):
     """Type, mode, owner, size, links, content, target, device, attributes and time of every name agree."""
     said("umoci", "raw", "unpack", "--image", f"{images.path}:odd", tmp_path / "unpacked")

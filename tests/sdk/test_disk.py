@@ -328,7 +328,7 @@ TOOLS = {
 }
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make of layers all that they say")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only the machine's own root makes devices and gives files away")
 @pytest.mark.parametrize(("unpack", "stack"), TOOLS.values(), ids=TOOLS.keys())
 def test_every_inode_is_as_others_unpack_it(image, tmp_path, unpack, stack):
     """Type, mode, owner, content, target, attributes, links, device and time of each inode are as a tool's."""
