@@ -8,11 +8,12 @@
 How it is built, from what users hold down to the guest:
 
 - ``sandbox``, ``process``, ``image`` (and ``aio``, the same for asyncio; ``doctor``): the face, one noun a file;
+- ``notebook``: the face in IPython and Jupyter;
 - ``engine``: everything the system can do, as a dozen verbs; ``engine.local`` does it in this process;
 - ``drivers``: what boots a microVM and gives back connections to it; ``images``: what fills its disks;
 - ``hookspecs``, ``plugins``, ``guarded``: what others can add, how it is found, and kept from breaking the rest;
 - ``guest``: talking to the harness, PID 1 of every guest, over one connection a call;
-- ``model``, ``errors``, ``config``, ``artifacts``, ``packages``: the ground that all of it stands on.
+- ``model``, ``errors``, ``config``, ``artifacts``, ``packages``, ``display``: the ground that all of it stands on.
 
 An import points down this list, never up. docs/architecture.md is the map.
 """

@@ -144,6 +144,9 @@ class AsyncProcess:
     def __repr__(self) -> str:
         return f"<Async{repr(self.sync)[1:]}"
 
+    def _repr_html_(self) -> str:
+        return self.sync._repr_html_()
+
 
 class AsyncSandbox:
     """A microVM of its own, as ``Sandbox``; it boots when its ``async with`` block is entered."""
@@ -271,3 +274,6 @@ class AsyncSandbox:
 
     def __repr__(self) -> str:
         return f"<AsyncSandbox {self._sandbox!r}>"
+
+    def _repr_html_(self) -> str | None:
+        return self._sandbox._repr_html_() if self._sandbox else None  # and then repr is shown

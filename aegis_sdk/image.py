@@ -87,6 +87,11 @@ class Image:
         """Its full reference."""
         return self.info.reference
 
+    def _repr_html_(self) -> str:
+        from aegis_sdk import display
+
+        return display.of_image(self.info)
+
     def remove(self) -> None:
         """Remove it from the cache, with what no other image needs; ImageInUse if a sandbox uses it.
 

@@ -276,6 +276,11 @@ class Completed:
         """Whether the command ended in time with exit code 0."""
         return self.exit_code == 0 and not self.timed_out
 
+    def _repr_html_(self) -> str:
+        from aegis_sdk import display
+
+        return display.of_completed(self)
+
 
 def printable(text: str) -> str:
     """*text* without what could do something to a terminal but print."""

@@ -200,7 +200,13 @@ class Process:
 
     def __repr__(self) -> str:
         end = self._conversation.exit
-        return f"<Process {' '.join(self.argv)!r} {f'exit_code={end.code}' if end else 'running'}>"
+        state = f"exit_code={end.code}" if end else "closed" if self._closed else "running"
+        return f"<Process {' '.join(self.argv)!r} {state}>"
+
+    def _repr_html_(self) -> str:
+        from aegis_sdk import display
+
+        return display.of_process(self.argv, self._conversation.exit, self.signal, closed=self._closed)
 
     def _ended(self) -> bool:
         return self._conversation.exit is not None

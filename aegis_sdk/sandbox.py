@@ -157,6 +157,11 @@ class Sandbox:
     def __repr__(self) -> str:
         return f"<Sandbox {self.id} image={self._info.image!r} {'running' if self._close.alive else 'closed'}>"
 
+    def _repr_html_(self) -> str:
+        from aegis_sdk import display
+
+        return display.of_sandbox(self._info, state="running" if self._close.alive else "closed")
+
 
 def checked(completed: Completed) -> Completed:
     """*completed*, if the command went well; else CommandFailed or CommandTimedOut."""

@@ -13,7 +13,7 @@ import pytest
 import aegis_sdk
 from tests.conftest import ROOT
 
-GROUND = {"model", "errors", "config", "artifacts", "packages"}
+GROUND = {"model", "errors", "config", "artifacts", "packages", "display"}
 #: What the modules of a room may import of ours, beside the ground and their own room.
 MAY_IMPORT = {
     "guest": set(),
@@ -28,14 +28,16 @@ MAY_IMPORT = {
     "sandbox": {"engine", "image", "process"},
     "aio": {"engine", "image", "process", "sandbox"},
     "doctor": {"engine", "sandbox"},
+    "notebook": {"process", "sandbox"},
 }
 #: The ground's own order.
 GROUND_IMPORTS: dict[str, set[str]] = {
     "errors": set(),
-    "model": {"errors"},
+    "model": {"display", "errors"},
     "config": {"errors"},
     "artifacts": set(),
     "packages": set(),
+    "display": set(),
 }
 
 
