@@ -19,7 +19,7 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from aegis_sdk.display import Shown
-from aegis_sdk.errors import AegisError, GuestDied, ProtocolViolation, SandboxClosed
+from aegis_sdk.errors import AegisError, CommandFailed, GuestDied, ProtocolViolation, SandboxClosed
 from aegis_sdk.model import Progress, SandboxSpec, printable
 from aegis_sdk.process import Process, StreamName
 from aegis_sdk.sandbox import Sandbox, checked
@@ -28,6 +28,7 @@ E = TypeVar("E", bound=BaseException)
 
 _AFTER_INTERRUPT = 5.0
 _FLUSH_AFTER = 0.1  # seconds: each flush is a message to the notebook, and a notebook takes only so many
+_KEPT = 4096  # bytes of errors, for who catches what a failed cell raises
 _OF_A_CELL = ("env", "cwd", "user")
 
 
@@ -118,17 +119,20 @@ class AegisMagics(Magics):
 
 
 class _Screen:
-    """Where a command's output is shown: the notebook's, or the terminal's."""
+    """Where a command's output is shown: the notebook's, or the terminal's; the last of its errors are kept."""
 
     def __init__(self) -> None:
         self._texts: dict[StreamName, Shown] = {"stdout": Shown(), "stderr": Shown()}
         self._last: StreamName = "stdout"
         self._flushed = -math.inf
+        self.last_errors = b""
 
     def show(self, process: Process, timeout: float | None = None) -> None:
         """Show what comes, to its end; TimeoutError if that takes longer than *timeout* seconds."""
         for stream, piece in process.output(timeout):
             self._write(stream, self._texts[stream].feed(piece))
+            if stream == "stderr":
+                self.last_errors = (self.last_errors + piece)[-_KEPT:]
         for stream, text in self._texts.items():
             self._write(stream, text.feed(b"", final=True))
 
@@ -162,7 +166,11 @@ def _run(vm: Sandbox, script: str, options: Mapping[str, Any]) -> None:
                 screen.show(process, _AFTER_INTERRUPT)
             raise
         completed = process.complete()
-    checked(attrs.evolve(completed, argv=("%%aegis",)))
+    try:
+        checked(attrs.evolve(completed, argv=("%%aegis",), stderr_bytes=screen.last_errors))
+    except CommandFailed as error:
+        error.message = error.message.partition("\n")[0]  # what comes then has been shown
+        raise
 
 
 def _words(parser: argparse.ArgumentParser, line: str) -> dict[str, Any]:

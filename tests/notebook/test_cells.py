@@ -61,13 +61,14 @@ def test_a_cell_fails(cells):
 
 
 def test_a_failure_can_be_caught(cells):
-    """What a failed cell raises is the SDK's own error, with its result."""
+    """What a failed cell raises is the SDK's own error, with its exit code and the last of what it said on stderr."""
     ran = cells.run(
         "import aegis_sdk as aegis\n"
-        "try:\n    get_ipython().run_cell_magic('aegis', '', 'exit 5')\n"
-        "except aegis.CommandFailed as failed:\n    print(failed.result.exit_code)"
+        "try:\n    get_ipython().run_cell_magic('aegis', '', 'echo oh; seq 2000 >&2; exit 5')\n"
+        "except aegis.CommandFailed as failed:\n"
+        "    print(failed.result.exit_code, failed.result.stderr[-5:], len(failed.result.stderr))"
     )
-    assert ran.stdout == "5\n"
+    assert ran.stdout == "oh\n5 2000\n 4096\n"
 
 
 def test_what_cells_share(cells):

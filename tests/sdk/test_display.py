@@ -189,6 +189,7 @@ def test_in_a_guest(sandbox):
         process.kill()
         process.wait()
         assert "SIGKILL" in process._repr_html_()
+        assert aegis.AsyncProcess(process)._repr_html_() == process._repr_html_()
     with sandbox.start("sleep", "100") as process:
         pass
     assert process._repr_html_() == "<div><code>sleep 100</code> closed</div>"
