@@ -21,6 +21,8 @@ T = TypeVar("T")
 S = TypeVar("S")
 S_co = TypeVar("S_co", covariant=True)
 
+_AWAKE = 0.5  # seconds
+
 
 class _Face(Protocol[S_co]):
     @property
@@ -55,7 +57,23 @@ def in_thread(call: Callable[[], T], *, dispose: Callable[[T], None] = lambda _:
             dispose(value)
 
     threading.Thread(target=work, name="aegis-call", daemon=True).start()
+    _keep_awake(loop, future)
     return future
+
+
+def _keep_awake(loop: asyncio.AbstractEventLoop, future: asyncio.Future[T]) -> None:
+    """Wake the loop twice a second until *future* is done: in a notebook, an interrupt waits for that.
+
+    Because of https://github.com/ipython/ipykernel/issues/881.
+    """
+    timer: asyncio.TimerHandle
+
+    def wake() -> None:
+        nonlocal timer
+        timer = loop.call_later(_AWAKE, wake)
+
+    wake()
+    future.add_done_callback(lambda _: timer.cancel())
 
 
 def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> bool:

@@ -172,3 +172,16 @@ def test_a_call_is_interrupted(cells):
     ran = cells.interrupt("print('begun', flush=True)\nvm.run('sleep', '6543')", after="begun")
     assert ran.error[0] == "KeyboardInterrupt"
     assert cells.run(GONE.format("6543")).error == ("", "")
+
+
+def test_an_await_is_interrupted(cells):
+    """A cell that awaits is interrupted, too; its command ends, and with its block its sandbox."""
+    cells.run("import aegis_sdk as aegis")
+    ran = cells.interrupt(
+        "async with aegis.AsyncSandbox() as other:\n"
+        "    print('begun', flush=True)\n"
+        "    await other.run('sleep', '100')",
+        after="begun",
+    )
+    assert ran.error[0] == "CancelledError"
+    assert "closed" in cells.run("other").result["text/plain"]
