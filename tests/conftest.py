@@ -18,6 +18,8 @@ from hypothesis import HealthCheck, settings
 import aegis_sdk as aegis
 
 ROOT = Path(__file__).parent.parent
+#: libkrun's guests are tested in a guest without KVM, where all takes so many times longer than in QEMU's.
+_IN_A_GUEST = 5.0
 
 pytest_plugins = ["tests.images_world"]
 
@@ -41,8 +43,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--driver") != "qemu":
-        items[:] = [item for item in items if not item.get_closest_marker("of_qemu")]
+    if config.getoption("--driver") == "qemu":
+        return
+    items[:] = [item for item in items if not item.get_closest_marker("of_qemu")]
+    for item in items:
+        if limit := item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(limit.args[0] * _IN_A_GUEST), append=False)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -131,8 +137,8 @@ def monitors() -> set[int]:
 
 
 def slowness() -> float:
-    """How many times longer than in QEMU's guests things may take: libkrun's are guests in a guest that has no KVM."""
-    return 5.0 if os.environ["AEGIS_DRIVER"] == "libkrun" else 1.0
+    """How many times longer than in QEMU's guests things may take."""
+    return _IN_A_GUEST if os.environ["AEGIS_DRIVER"] == "libkrun" else 1.0
 
 
 def until(true: Callable[[], bool], seconds: float) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import aegis_sdk as aegis
 
-_MEMORY = 3000
+_MEMORY = 4000
 _LIMIT = 3000.0
 _TIMED_OUT, _DIED = 124, 125
 _ATTEMPTS = 2
