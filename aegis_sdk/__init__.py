@@ -68,7 +68,8 @@ if TYPE_CHECKING:
         Pruned,
         SandboxInfo,
     )
-    from aegis_sdk.process import Output, Process
+    from aegis_sdk.output import Output
+    from aegis_sdk.process import Process
     from aegis_sdk.sandbox import Sandbox
 
 __version__ = "0.1.0"
@@ -147,7 +148,8 @@ _HOMES = {
         "Pruned",
         "SandboxInfo",
     ),
-    "process": ("Output", "Process"),
+    "output": ("Output",),
+    "process": ("Process",),
     "sandbox": ("Sandbox",),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
