@@ -10,6 +10,7 @@ from functools import partial, update_wrapper
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
 
+from aegis_sdk.completion import listeners
 from aegis_sdk.engine.base import Engine
 from aegis_sdk.errors import SandboxClosed
 from aegis_sdk.image import Image, listener
@@ -151,9 +152,9 @@ class AsyncProcess:
         """The name of the signal that killed it; None if none did, or none yet."""
         return self.sync.signal
 
-    def output(self) -> AsyncIterator[tuple[StreamName, bytes]]:
-        """Both streams, piece by piece as they come, each with the name of its stream."""
-        return _each(self.sync.output())
+    def output(self, timeout: float | None = None) -> AsyncIterator[tuple[StreamName, bytes]]:
+        """Both streams, piece by piece as they come, each with the name of its stream; as ``Process.output``."""
+        return _each(self.sync.output(timeout))
 
     async def __aenter__(self) -> Self:
         return self
@@ -240,9 +241,10 @@ class AsyncSandbox:
         *on_stdout* and *on_stderr* are called in the event loop; what they return is awaited if it can be.
         """
         deadline_after(timeout)  # what is wrong is refused before anything runs
+        heard_by = listeners(on_stdout=on_stdout, on_stderr=on_stderr)
         data = None if input is None else to_bytes(input)
         async with await self.start(*argv, stdin=input is not None, env=env, cwd=cwd, user=user) as process:
-            completion = process.sync.completion(input=data, timeout=timeout, on_stdout=on_stdout, on_stderr=on_stderr)
+            completion = process.sync.completion(input=data, timeout=timeout, heard_by=heard_by)
             while told := await in_thread(completion.next):
                 tell, text = told
                 if inspect.isawaitable(answer := tell(text)):

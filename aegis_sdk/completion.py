@@ -16,6 +16,15 @@ from aegis_sdk.output import Listener, Tell
 _LONGEST_END = 15.0
 
 
+Listeners = dict[Kind, Listener]
+
+
+def listeners(*, on_stdout: Tell | None, on_stderr: Tell | None) -> Listeners:
+    """Who hears which stream; InvalidValue if that is no function."""
+    tells = {Kind.STDOUT: on_stdout, Kind.STDERR: on_stderr}
+    return {kind: Listener(tell) for kind, tell in tells.items() if tell is not None}
+
+
 class Until(Protocol):
     """Reads until something is so; false at the deadline (monotonic)."""
 
@@ -34,12 +43,12 @@ class Completion:
         deadline: float | None,
         until: Until,
         end: Callable[[], None],
-        listeners: dict[Kind, Listener],
+        heard_by: Listeners,
     ) -> None:
         self._conversation, self._until, self._end = conversation, until, end
         self._argv, self._began, self._deadline = argv, began, deadline
-        self._listeners = listeners
-        self._untold = list(listeners.values())  # those who have not heard the last
+        self._listeners = heard_by
+        self._untold = list(heard_by.values())  # those who have not heard the last
         self._timed_out = False
         self._told_at = time.monotonic()
 

@@ -12,7 +12,7 @@ from functools import partial
 from types import TracebackType
 from typing import Literal, NoReturn, Self
 
-from aegis_sdk.completion import Completion
+from aegis_sdk.completion import Completion, Listeners
 from aegis_sdk.engine.base import Engine
 from aegis_sdk.errors import (
     GuestDied,
@@ -26,7 +26,7 @@ from aegis_sdk.guest import requests
 from aegis_sdk.guest.channel import Channel, Kind
 from aegis_sdk.guest.conversation import Conversation
 from aegis_sdk.model import Cause, Command, Completed, Exit, TerminalSize, signal_name
-from aegis_sdk.output import Listener, Output, Tell
+from aegis_sdk.output import Output
 
 StreamName = Literal["stdout", "stderr"]
 
@@ -137,29 +137,19 @@ class Process:
         self._ask(lambda channel, deadline: requests.resize(channel, self._id, size, deadline=deadline))
 
     def complete(
-        self,
-        *,
-        input: bytes | str | None = None,
-        timeout: float | None = None,
-        on_stdout: Tell | None = None,
-        on_stderr: Tell | None = None,
+        self, *, input: bytes | str | None = None, timeout: float | None = None, heard_by: Listeners | None = None
     ) -> Completed:
         """Feed it *input*, gather all its output, and wait; it is ended when *timeout* seconds are over.
 
-        *on_stdout* and *on_stderr* are told of the output as it comes. GuestNotResponding if it then does not end;
-        GuestDied if the guest ends first.
+        GuestNotResponding if it then does not end; GuestDied if the guest ends first.
         """
-        completion = self.completion(input=input, timeout=timeout, on_stdout=on_stdout, on_stderr=on_stderr)
+        completion = self.completion(input=input, timeout=timeout, heard_by=heard_by or {})
         for tell, text in iter(completion.next, None):
             tell(text)
         return completion.completed()
 
-    def completion(
-        self, *, input: bytes | str | None, timeout: float | None, on_stdout: Tell | None, on_stderr: Tell | None
-    ) -> Completion:
-        """The same step by step, for who tells others in a way of their own."""
-        tells = {Kind.STDOUT: on_stdout, Kind.STDERR: on_stderr}
-        listeners = {kind: Listener(tell) for kind, tell in tells.items() if tell is not None}
+    def completion(self, *, input: bytes | str | None, timeout: float | None, heard_by: Listeners) -> Completion:
+        """The same step by step, for who tells listeners in a way of their own."""
         if self._takes_input and input is not None:
             self._conversation.feed(to_bytes(input))
         return Completion(
@@ -169,7 +159,7 @@ class Process:
             deadline=deadline_after(timeout),
             until=partial(self._until, bounded=False),
             end=self.end,
-            listeners=listeners,
+            heard_by=heard_by,
         )
 
     def close(self) -> None:

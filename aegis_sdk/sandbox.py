@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+from aegis_sdk.completion import listeners
 from aegis_sdk.engine.base import Engine
 from aegis_sdk.engine.connect import engine_here
 from aegis_sdk.errors import CommandFailed, CommandTimedOut, InvalidValue
@@ -101,9 +102,10 @@ class Sandbox:
         ends it, and is raised here.
         """
         deadline_after(timeout)  # what is wrong is refused before anything runs
+        heard_by = listeners(on_stdout=on_stdout, on_stderr=on_stderr)
         data = None if input is None else to_bytes(input)
         with self.start(*argv, stdin=input is not None, env=env, cwd=cwd, user=user) as process:
-            completed = process.complete(input=data, timeout=timeout, on_stdout=on_stdout, on_stderr=on_stderr)
+            completed = process.complete(input=data, timeout=timeout, heard_by=heard_by)
         return checked(completed) if check else completed
 
     def shell(

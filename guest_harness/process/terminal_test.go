@@ -196,3 +196,30 @@ func TestEndHangsUp(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 }
+
+// Nothing of a terminal is left when its command has ended or could not be started.
+func TestTerminalLeavesNothing(t *testing.T) {
+	table := newTestTable(t, "")
+	count := func() int {
+		entries, _ := os.ReadDir("/proc/self/fd")
+		return len(entries)
+	}
+	for round, before := 0, 0; round < 20; round++ {
+		if round == 1 { // the first one makes the runtime's poller
+			before = count()
+		}
+		ended(t, closed(at(t, table, "exit 0")))
+		if _, failure := table.Start(Command{ID: "x", Argv: []string{"/no/such"}, Terminal: &Size{Rows: 1, Cols: 1}}); failure == nil {
+			t.Fatal("it was started")
+		}
+		if round > 0 && count() > before {
+			t.Fatalf("%d descriptors, %d before", count(), before)
+		}
+	}
+}
+
+func closed(running *Running) *Running {
+	_ = running.Stdin.Close()
+	running.Stdout.Close()
+	return running
+}

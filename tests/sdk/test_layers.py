@@ -27,8 +27,8 @@ MAY_IMPORT = {
     "output": set(),
     "completion": {"guest", "output"},
     "process": {"completion", "engine", "guest", "output"},
-    "sandbox": {"engine", "image", "output", "process"},
-    "aio": {"engine", "image", "output", "process", "sandbox"},
+    "sandbox": {"completion", "engine", "image", "output", "process"},
+    "aio": {"completion", "engine", "image", "output", "process", "sandbox"},
     "doctor": {"engine", "sandbox"},
     "notebook": {"process", "sandbox"},
 }
