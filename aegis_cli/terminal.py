@@ -38,6 +38,8 @@ def lent(process: aegis.Process) -> Iterator[None]:
 
     It is as it was before when the block is left, in whatever way, and while we are stopped.
     """
+    if in_background():
+        os.kill(os.getpid(), signal.SIGTTIN)  # before we look at its modes: now they are the shell's that started us
     with ExitStack() as undo:
         modes = _Modes(termios.tcgetattr(_KEYBOARD))
         sizes = undo.enter_context(_following(process))
