@@ -17,10 +17,12 @@ from aegis_cli.doctor import doctor
 from aegis_cli.image import image
 from aegis_cli.plugins import plugins
 from aegis_cli.run import run
+from aegis_cli.shell import shell
 from aegis_cli.words import printable
 
 #: What Aegis exits with when a command was to be run and it is Aegis that failed; other commands exit with 1.
 FAILED_TO_RUN = 125
+_RUNNING = (["run"], ["shell"])
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -36,6 +38,7 @@ def version() -> None:
 
 
 commands.add_command(run)
+commands.add_command(shell)
 commands.add_command(doctor)
 commands.add_command(image)
 commands.add_command(plugins)
@@ -67,7 +70,7 @@ def _leave(number: int, _: FrameType | None) -> NoReturn:
 
 
 def _outcome(arguments: list[str]) -> int:
-    failed = FAILED_TO_RUN if arguments[:1] == ["run"] else 1
+    failed = FAILED_TO_RUN if arguments[:1] in _RUNNING else 1
     try:
         return int(commands.main(arguments, prog_name="aegis", standalone_mode=False) or 0)
     except click.UsageError as error:

@@ -7,7 +7,7 @@
 
 How it is built, from what users hold down to the guest:
 
-- ``sandbox``, ``process``, ``image`` (and ``aio``, the same for asyncio; ``doctor``): the face, one noun a file;
+- ``sandbox``, ``process``, ``output``, ``image``, ``doctor``; ``aio``, the same for asyncio: the face, a noun a file;
 - ``notebook``: the face in IPython and Jupyter;
 - ``engine``: everything the system can do, as a dozen verbs; ``engine.local`` does it in this process;
 - ``drivers``: what boots a microVM and gives back connections to it; ``images``: what fills its disks;
@@ -68,7 +68,8 @@ if TYPE_CHECKING:
         Pruned,
         SandboxInfo,
     )
-    from aegis_sdk.process import Output, Process
+    from aegis_sdk.output import Output
+    from aegis_sdk.process import Process
     from aegis_sdk.sandbox import Sandbox
 
 __version__ = "0.1.0"
@@ -147,7 +148,8 @@ _HOMES = {
         "Pruned",
         "SandboxInfo",
     ),
-    "process": ("Output", "Process"),
+    "output": ("Output",),
+    "process": ("Process",),
     "sandbox": ("Sandbox",),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}

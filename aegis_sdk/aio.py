@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial, update_wrapper
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
 
+from aegis_sdk.completion import listeners
 from aegis_sdk.engine.base import Engine
 from aegis_sdk.errors import SandboxClosed
 from aegis_sdk.image import Image, listener
 from aegis_sdk.model import Completed, Mount, Progress, SandboxInfo
-from aegis_sdk.process import Output, Process, StreamName, deadline_after, to_bytes
+from aegis_sdk.output import Output, Tell
+from aegis_sdk.process import Process, StreamName, deadline_after, to_bytes
 from aegis_sdk.sandbox import Sandbox, checked
 
 P = ParamSpec("P")
@@ -113,6 +116,7 @@ class AsyncOutput:
 
     read = awaitable(Output.read)
     read_bytes = awaitable(Output.read_bytes)
+    readline = awaitable(Output.readline)
 
     def chunks(self) -> AsyncIterator[bytes]:
         """The bytes in the pieces in which they come, to the end of the stream."""
@@ -135,6 +139,7 @@ class AsyncProcess:
     close_stdin = awaitable(Process.close_stdin)
     kill = awaitable(Process.kill)
     end = awaitable(Process.end)
+    resize = awaitable(Process.resize)
     close = awaitable(Process.close)
 
     @property
@@ -147,9 +152,9 @@ class AsyncProcess:
         """The name of the signal that killed it; None if none did, or none yet."""
         return self.sync.signal
 
-    def output(self) -> AsyncIterator[tuple[StreamName, bytes]]:
-        """Both streams, piece by piece as they come, each with the name of its stream."""
-        return _each(self.sync.output())
+    def output(self, timeout: float | None = None) -> AsyncIterator[tuple[StreamName, bytes]]:
+        """Both streams, piece by piece as they come, each with the name of its stream; as ``Process.output``."""
+        return _each(self.sync.output(timeout))
 
     async def __aenter__(self) -> Self:
         return self
@@ -228,13 +233,23 @@ class AsyncSandbox:
         user: str | None = None,
         timeout: float | None = None,
         check: bool = False,
+        on_stdout: Tell | None = None,
+        on_stderr: Tell | None = None,
     ) -> Completed:
-        """Run a command to its end, as ``Sandbox.run``; a cancelled call ends the command."""
+        """Run a command to its end, as ``Sandbox.run``; a cancelled call ends the command.
+
+        *on_stdout* and *on_stderr* are called in the event loop; what they return is awaited if it can be.
+        """
         deadline_after(timeout)  # what is wrong is refused before anything runs
+        heard_by = listeners(on_stdout=on_stdout, on_stderr=on_stderr)
         data = None if input is None else to_bytes(input)
         async with await self.start(*argv, stdin=input is not None, env=env, cwd=cwd, user=user) as process:
-            completed = await in_thread(lambda: process.sync.complete(input=data, timeout=timeout))
-        return checked(completed) if check else completed
+            completion = process.sync.completion(input=data, timeout=timeout, heard_by=heard_by)
+            while told := await in_thread(completion.next):
+                tell, text = told
+                if inspect.isawaitable(answer := tell(text)):
+                    await answer
+        return checked(completion.completed()) if check else completion.completed()
 
     async def shell(
         self,
@@ -246,23 +261,36 @@ class AsyncSandbox:
         user: str | None = None,
         timeout: float | None = None,
         check: bool = False,
+        on_stdout: Tell | None = None,
+        on_stderr: Tell | None = None,
     ) -> Completed:
         """Run *script* by the image's /bin/sh; otherwise as ``run``."""
         return await self.run(
-            "/bin/sh", "-c", script, input=input, env=env, cwd=cwd, user=user, timeout=timeout, check=check
+            "/bin/sh",
+            "-c",
+            script,
+            input=input,
+            env=env,
+            cwd=cwd,
+            user=user,
+            timeout=timeout,
+            check=check,
+            on_stdout=on_stdout,
+            on_stderr=on_stderr,
         )
 
     async def start(
         self,
         *argv: str,
         stdin: bool = False,
+        tty: bool | tuple[int, int] = False,
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
         user: str | None = None,
     ) -> AsyncProcess:
-        """Start a command and give it back while it runs; with *stdin* it can be written to."""
+        """Start a command and give it back while it runs, as ``Sandbox.start``: written to, or at a terminal."""
         sync = self.sync
-        start = partial(sync.start, *argv, stdin=stdin, env=env, cwd=cwd, user=user)
+        start = partial(sync.start, *argv, stdin=stdin, tty=tty, env=env, cwd=cwd, user=user)
         return AsyncProcess(await in_thread(start, dispose=Process.close))
 
     async def close(self) -> None:

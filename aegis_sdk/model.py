@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import os
 import signal as signals
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import attrs
@@ -199,6 +199,26 @@ class PluginInfo:
     error: str = ""
 
 
+@attrs.frozen
+class TerminalSize:
+    """How large a terminal is, in characters."""
+
+    rows: int = 24
+    cols: int = 80
+
+    def __attrs_post_init__(self) -> None:
+        for name, count in (("rows", self.rows), ("cols", self.cols)):
+            _whole(name, count, at_least=1, at_most=(1 << 16) - 1)
+
+
+def _terminal(tty: object) -> TerminalSize | None:
+    if isinstance(tty, bool | TerminalSize | None):
+        return TerminalSize() if tty is True else tty or None
+    if not isinstance(tty, Sequence) or len(tty) != 2:
+        raise InvalidValue(f"tty must be True, False or (rows, cols), not {tty!r}")
+    return TerminalSize(*tty)
+
+
 @attrs.frozen(kw_only=True)
 class Command:
     """One command to be run in a guest."""
@@ -208,6 +228,7 @@ class Command:
     cwd: str | None = None
     user: str | None = None
     stdin: bool = False
+    tty: TerminalSize | None = attrs.field(default=None, converter=_terminal)
 
     def __attrs_post_init__(self) -> None:
         if not self.argv:

@@ -8,9 +8,11 @@ import signal as signals
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Literal, NoReturn, Self
 
+from aegis_sdk.completion import Completion, Listeners
 from aegis_sdk.engine.base import Engine
 from aegis_sdk.errors import (
     GuestDied,
@@ -23,7 +25,8 @@ from aegis_sdk.errors import (
 from aegis_sdk.guest import requests
 from aegis_sdk.guest.channel import Channel, Kind
 from aegis_sdk.guest.conversation import Conversation
-from aegis_sdk.model import Cause, Command, Completed, Exit, signal_name
+from aegis_sdk.model import Cause, Command, Completed, Exit, TerminalSize, signal_name
+from aegis_sdk.output import Output
 
 StreamName = Literal["stdout", "stderr"]
 
@@ -32,39 +35,6 @@ _LAST_SIGNAL = 64
 _LONGEST_GRACE = 3600
 _ANSWER = 10.0  # for what a harness does at once, on a host that is busy
 _NAMES: dict[Kind, StreamName] = {Kind.STDOUT: "stdout", Kind.STDERR: "stderr"}
-
-
-class Output:
-    """One stream of a process: iterate over it for its lines of text, as they come."""
-
-    def __init__(self, following: Callable[[], bytes]) -> None:
-        self._following = following
-
-    def chunks(self) -> Iterator[bytes]:
-        """The bytes in the pieces in which they come, to the end of the stream."""
-        while piece := self._following():
-            yield piece
-
-    def read_bytes(self) -> bytes:
-        """All that is still to come, to the end of the stream."""
-        return b"".join(self.chunks())
-
-    def read(self) -> str:
-        """The same as text; bytes that are not UTF-8 become U+FFFD."""
-        return self.read_bytes().decode("utf-8", "replace")
-
-    def __iter__(self) -> Iterator[str]:
-        """Lines of text with their newlines; the last may have none."""
-        parts: list[bytes] = []
-        for piece in self.chunks():
-            *lines, rest = piece.split(b"\n")
-            for line in lines:
-                yield b"".join((*parts, line, b"\n")).decode("utf-8", "replace")
-                parts = []
-            if rest:
-                parts.append(rest)
-        if parts:
-            yield b"".join(parts).decode("utf-8", "replace")
 
 
 class Process:
@@ -78,7 +48,7 @@ class Process:
     def __init__(self, engine: Engine, sandbox: str, command: Command, *, on_end: Callable[[Process], None]) -> None:
         self.argv = command.argv
         self._engine, self._sandbox, self._on_end = engine, sandbox, on_end
-        self._takes_input = command.stdin
+        self._takes_input, self._tty = command.stdin or command.tty is not None, command.tty
         self._id = os.urandom(8).hex()
         self._closed = False
         self._started_at = time.monotonic()
@@ -135,7 +105,7 @@ class Process:
             self._send(raw)
 
     def close_stdin(self) -> None:
-        """End its standard input; fine if it is closed or the command has ended."""
+        """End its standard input, at a terminal by Ctrl-D; fine if it is closed or the command has ended."""
         if self._takes_input:
             with suppress(InputClosed):
                 self._send(b"")
@@ -159,29 +129,37 @@ class Process:
             raise InvalidValue(f"grace must be seconds, from 0 to {_LONGEST_GRACE}, not {grace!r}")
         self._ask(lambda channel, deadline: requests.end(channel, self._id, grace, deadline=deadline))
 
-    def complete(self, *, input: bytes | str | None = None, timeout: float | None = None) -> Completed:
+    def resize(self, rows: int, cols: int) -> None:
+        """Tell it that its terminal has another size, in characters; fine if it has ended."""
+        size = TerminalSize(rows, cols)
+        if self._tty is None:
+            raise InvalidValue(f"{self} has no terminal to be resized", hint="start it with tty=True")
+        self._ask(lambda channel, deadline: requests.resize(channel, self._id, size, deadline=deadline))
+
+    def complete(
+        self, *, input: bytes | str | None = None, timeout: float | None = None, heard_by: Listeners | None = None
+    ) -> Completed:
         """Feed it *input*, gather all its output, and wait; it is ended when *timeout* seconds are over.
 
         GuestNotResponding if it then does not end; GuestDied if the guest ends first.
         """
+        completion = self.completion(input=input, timeout=timeout, heard_by=heard_by or {})
+        for tell, text in iter(completion.next, None):
+            tell(text)
+        return completion.completed()
+
+    def completion(self, *, input: bytes | str | None, timeout: float | None, heard_by: Listeners) -> Completion:
+        """The same step by step, for who tells listeners in a way of their own."""
         if self._takes_input and input is not None:
             self._conversation.feed(to_bytes(input))
-        end = self._end(deadline_after(timeout), bounded=False)
-        timed_out = end is None
-        if end is None:
-            self.end()
-            end = self._end(deadline_after(_GRACE + _ANSWER), bounded=False)
-        if end is None:
-            raise GuestNotResponding(f"{self} was to end after {timeout} s, and its sandbox does not answer")
-        return Completed(
+        return Completion(
+            self._conversation,
             argv=self.argv,
-            exit_code=end.code,
-            stdout_bytes=self._conversation.gather(Kind.STDOUT),
-            stderr_bytes=self._conversation.gather(Kind.STDERR),
-            duration=time.monotonic() - self._started_at,
-            signal=signal_name(end.signal),
-            timed_out=timed_out,
-            out_of_memory=end.out_of_memory,
+            began=self._started_at,
+            deadline=deadline_after(timeout),
+            until=partial(self._until, bounded=False),
+            end=self.end,
+            heard_by=heard_by,
         )
 
     def close(self) -> None:

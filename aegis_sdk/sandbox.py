@@ -8,11 +8,21 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+from aegis_sdk.completion import listeners
 from aegis_sdk.engine.base import Engine
 from aegis_sdk.engine.connect import engine_here
 from aegis_sdk.errors import CommandFailed, CommandTimedOut, InvalidValue
 from aegis_sdk.image import Image, listener
-from aegis_sdk.model import Command, Completed, Mount, Progress, SandboxInfo, SandboxSpec, printable
+from aegis_sdk.model import (
+    Command,
+    Completed,
+    Mount,
+    Progress,
+    SandboxInfo,
+    SandboxSpec,
+    printable,
+)
+from aegis_sdk.output import Tell
 from aegis_sdk.process import Process, deadline_after, to_bytes
 
 _LAST_LINES = 10
@@ -78,17 +88,24 @@ class Sandbox:
         user: str | None = None,
         timeout: float | None = None,
         check: bool = False,
+        on_stdout: Tell | None = None,
+        on_stderr: Tell | None = None,
     ) -> Completed:
         """Run a command to its end; a non-zero exit is a result, not an error, unless *check* says so.
 
         After *timeout* seconds the command and its children are ended: SIGTERM, 5 s, SIGKILL. *env* adds to the image's
         environment; *user* is a name or a number, with ``:group`` if wanted; it and *cwd* are the image's by default,
         as is the command itself when none is given: ENTRYPOINT and CMD. GuestDied if the guest ends first.
+
+        *on_stdout* and *on_stderr* are called with each piece of text as it comes: together the pieces are the result's
+        ``stdout`` and ``stderr``, which also keep the bytes. The command waits while they run; what one of them raises
+        ends it, and is raised here.
         """
         deadline_after(timeout)  # what is wrong is refused before anything runs
+        heard_by = listeners(on_stdout=on_stdout, on_stderr=on_stderr)
         data = None if input is None else to_bytes(input)
         with self.start(*argv, stdin=input is not None, env=env, cwd=cwd, user=user) as process:
-            completed = process.complete(input=data, timeout=timeout)
+            completed = process.complete(input=data, timeout=timeout, heard_by=heard_by)
         return checked(completed) if check else completed
 
     def shell(
@@ -101,28 +118,55 @@ class Sandbox:
         user: str | None = None,
         timeout: float | None = None,
         check: bool = False,
+        on_stdout: Tell | None = None,
+        on_stderr: Tell | None = None,
     ) -> Completed:
         """Run *script* by the image's /bin/sh; otherwise as ``run``."""
-        return self.run("/bin/sh", "-c", script, input=input, env=env, cwd=cwd, user=user, timeout=timeout, check=check)
+        return self.run(
+            "/bin/sh",
+            "-c",
+            script,
+            input=input,
+            env=env,
+            cwd=cwd,
+            user=user,
+            timeout=timeout,
+            check=check,
+            on_stdout=on_stdout,
+            on_stderr=on_stderr,
+        )
 
     def start(
         self,
         *argv: str,
         stdin: bool = False,
+        tty: bool | tuple[int, int] = False,
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
         user: str | None = None,
     ) -> Process:
-        """Start a command and give it back while it runs; with *stdin* it can be written to."""
+        """Start a command and give it back while it runs; with *stdin* it can be written to.
+
+        With *tty* it has a terminal, of 24 rows and 80 columns, or of the (rows, cols) that are given: what is written
+        is typed there (byte 3 is Ctrl-C), all output is ``stdout``, and TERM is ``xterm-256color`` unless *env* or
+        the image says otherwise.
+        """
         if not isinstance(env, (Mapping, type(None))):
             raise InvalidValue(f"env must map names to values, not {env!r}")
-        command = self._command(argv, env=env or {}, cwd=cwd, user=user, stdin=stdin)
+        command = self._command(argv, env=env or {}, cwd=cwd, user=user, stdin=stdin, tty=tty)
         process = Process(self._engine, self.id, command, on_end=self._processes.discard)
         self._processes.add(process)  # a command runs on when its caller forgets it
         return process
 
     def _command(
-        self, argv: tuple[str, ...], *, env: Mapping[str, str], cwd: str | None, user: str | None, stdin: bool
+        self,
+        argv: tuple[str, ...],
+        *,
+        env: Mapping[str, str],
+        cwd: str | None,
+        user: str | None,
+        stdin: bool,
+        tty: bool | tuple[int, int],
     ) -> Command:
         """The command as it is asked for, with the image's defaults for what is not."""
         image = self._info.config
@@ -132,6 +176,7 @@ class Sandbox:
             cwd=image.cwd or None if cwd is None else cwd,
             user=image.user or None if user is None else user,
             stdin=stdin,
+            tty=tty,
         )
 
     def pause(self) -> None:

@@ -15,7 +15,10 @@ SAYS = {
     "asynchronous.py": r"answers: 0 1 2 3 4 5 6 7 8 9",
     "hello.py": r"hello from Linux \d.*\nexit code 0 after",
     "images.py": r"(layer \d of 3: (fetch|unpack) done, \d+ bytes\n)+127\S+/python:1 sha256:[0-9a-f]{64}\n2\n$",
-    "streaming.py": r"step 1\nstep 2\nstep 3\nexit code 0\n6 \* 7 = 42\n2 \^ 64 = 18446744073709551616",
+    "streaming.py": (
+        r"step 1\nstep 2\nstep 3\nexit code 0\nsaid: working\nwarned: careful\nexit code 3 and in all 'working\\n'\n"
+        r"6 \* 7 = 42\n2 \^ 64 = 18446744073709551616\na terminal of 50 132\nexit code 130\n$"
+    ),
 }
 
 
@@ -39,7 +42,7 @@ def test_the_readmes_python(registry):
     code = "".join(re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL))
     code = code.replace(PYTHON, registry.name("python:1")).replace('"python",', '"python3",')
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert re.match(r"Linux aegis .*\n\n3\n1\n2\n3\n2\n$", done.stdout, re.DOTALL), done.stdout
+    assert re.match(r"Linux aegis .*\n\n3\n1\n2\n3\nstep\ndone\n3\n2\n$", done.stdout, re.DOTALL), done.stdout
 
 
 def test_the_readmes_links():

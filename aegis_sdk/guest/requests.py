@@ -15,7 +15,7 @@ import attrs
 
 from aegis_sdk.errors import BootFailed, ProtocolViolation
 from aegis_sdk.guest.channel import Channel
-from aegis_sdk.model import Command, Exit, printable
+from aegis_sdk.model import Command, Exit, TerminalSize, printable
 
 PROTOCOL = 1
 _TEXT_LIMIT = 4096
@@ -127,6 +127,7 @@ def start(channel: Channel, identity: str, command: Command, *, deadline: float)
             "cwd": command.cwd,
             "user": command.user,
             "stdin": command.stdin,
+            "tty": command.tty and {"rows": command.tty.rows, "cols": command.tty.cols},
         },
         deadline=deadline,
     )
@@ -140,6 +141,11 @@ def signal(channel: Channel, identity: str, number: int, *, deadline: float) -> 
 def end(channel: Channel, identity: str, grace: float, *, deadline: float) -> bool:
     """SIGTERM, *grace* seconds, SIGKILL for a process and its children; whether it was running."""
     return _call(channel, {"call": "signal", "id": identity, "end": grace}, deadline)
+
+
+def resize(channel: Channel, identity: str, size: TerminalSize, *, deadline: float) -> bool:
+    """Set the size of a process's terminal; whether there was such a running process."""
+    return _call(channel, {"call": "resize", "id": identity, "rows": size.rows, "cols": size.cols}, deadline)
 
 
 def event(payload: bytes) -> Event:

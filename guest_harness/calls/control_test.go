@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"aegis/guest_harness/process"
 	"aegis/guest_harness/wire"
 )
 
@@ -110,6 +111,7 @@ func TestGoldenCalls(t *testing.T) {
 		Env        map[string]string
 		Cwd, User  string
 		Stdin      bool
+		TTY        []uint16
 	}
 	if err := json.Unmarshal(text, &cases); err != nil {
 		t.Fatal(err)
@@ -134,6 +136,9 @@ func TestGoldenCalls(t *testing.T) {
 		for name, value := range got.Env {
 			env[hex.EncodeToString([]byte(name))] = hex.EncodeToString([]byte(value))
 		}
+		if (got.Terminal != nil) != (c.TTY != nil) || c.TTY != nil && *got.Terminal != (process.Size{Rows: c.TTY[0], Cols: c.TTY[1]}) {
+			t.Errorf("%s: %v", c.Name, got.Terminal)
+		}
 		if !reflect.DeepEqual(argv, c.Argv) || !reflect.DeepEqual(env, c.Env) {
 			t.Errorf("%s: %q %q", c.Name, argv, env)
 		}
@@ -145,6 +150,8 @@ func FuzzCommand(f *testing.F) {
 	f.Add([]byte(`{"call": "process", "id": "6f1c", "argv": ["sh", "\udc80"], "env": {"A": "1"}, "cwd": "/tmp", "user": null, "stdin": true}`))
 	f.Add([]byte(`{"id": "x", "argv": ["\u0000"], "env": {"=": ""}, "stdin": false}`))
 	f.Add([]byte(`{"argv": {}}`))
+	f.Add([]byte(`{"id": "x", "argv": ["sh"], "env": {}, "stdin": true, "tty": {"rows": 24, "cols": 80}}`))
+	f.Add([]byte(`{"id": "x", "argv": ["sh"], "env": {}, "stdin": true, "tty": {"rows": -1, "cols": 65536, "x": 1}}`))
 	f.Fuzz(func(t *testing.T, line []byte) {
 		value, err := wire.Parse(line)
 		if err != nil {

@@ -64,6 +64,8 @@ func (g *Guest) dispatch(stream *yamux.Stream, line []byte) error {
 		return g.process(stream, fields)
 	case call == "signal":
 		return g.signal(stream, fields)
+	case call == "resize":
+		return g.resize(stream, fields)
 	}
 	return errors.New("unknown call: " + call)
 }

@@ -30,6 +30,12 @@ func parseCommand(fields *wire.Fields) (process.Command, error) {
 	if fields.Has("user") {
 		command.User = fields.String("user")
 	}
+	if fields.Has("tty") {
+		command.Terminal = new(process.Size)
+		tty := wire.Take(fields.Any("tty"))
+		*command.Terminal = parseSize(tty)
+		fields.Join(tty.Done())
+	}
 	if err := fields.Done(); err != nil {
 		return command, err
 	}
@@ -67,15 +73,18 @@ func (g *Guest) process(stream *yamux.Stream, fields *wire.Fields) error {
 	_ = stream.Send(event("started", wire.Pair{Name: "pid", Value: running.PID}))
 	fed := make(chan error, 1)
 	go feed(stream, running.Stdin, fed)
-	stdout := relay(running.Stdout, frames.Stdout, stream)
-	stderr := relay(running.Stderr, frames.Stderr, stream)
+	outputs := []*output{relay(running.Stdout, frames.Stdout, stream)}
+	if running.Stderr != nil {
+		outputs = append(outputs, relay(running.Stderr, frames.Stderr, stream))
+	}
 
 	status := g.outcome(command.ID, running, stream, fed)
 	if running.Stdin != nil {
 		_ = running.Stdin.Close()
 	}
-	stdout.finish()
-	stderr.finish()
+	for _, output := range outputs {
+		output.finish()
+	}
 	_ = stream.SendLast(exited(status))
 	return nil
 }

@@ -21,7 +21,7 @@ const (
 
 // output carries what a command writes to one of its streams.
 type output struct {
-	pipe   *process.Output
+	pipe   process.Output
 	kind   frames.Kind
 	stream *yamux.Stream
 	buffer []byte
@@ -29,7 +29,7 @@ type output struct {
 }
 
 // relay sends what comes out of *pipe* until it ends or finish is called; what comes later is read and dropped.
-func relay(pipe *process.Output, kind frames.Kind, stream *yamux.Stream) *output {
+func relay(pipe process.Output, kind frames.Kind, stream *yamux.Stream) *output {
 	o := &output{pipe: pipe, kind: kind, stream: stream, done: make(chan struct{})}
 	go o.run()
 	return o
@@ -100,8 +100,8 @@ func (o *output) send(waiting int) (int, error) {
 	}
 	most = granted - frames.HeaderSize
 	var sent int
-	if most > small {
-		sent, err = o.stream.SpliceReserved(o.start, o.pipe.Descriptor(), most)
+	if fd := o.pipe.Descriptor(); fd >= 0 && most > small {
+		sent, err = o.stream.SpliceReserved(o.start, fd, most)
 	} else {
 		sent, err = o.copy(most)
 	}

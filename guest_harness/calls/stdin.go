@@ -1,15 +1,14 @@
 package calls
 
 import (
-	"os"
-
 	"aegis/guest_harness/console"
 	"aegis/guest_harness/frames"
+	"aegis/guest_harness/process"
 	"aegis/guest_harness/yamux"
 )
 
 // feed gives a command its stdin until the connection ends. It reports only a host that breaks the protocol.
-func feed(stream *yamux.Stream, stdin *os.File, broken chan<- error) {
+func feed(stream *yamux.Stream, stdin process.Input, broken chan<- error) {
 	defer console.Survive("a stdin", stream.Reset)
 	for {
 		var header [frames.HeaderSize]byte
@@ -22,7 +21,7 @@ func feed(stream *yamux.Stream, stdin *os.File, broken chan<- error) {
 			return
 		}
 		if length == 0 && stdin != nil {
-			_ = stdin.Close()
+			stdin.End()
 		}
 		if copyFrame(stream, stdin, length) != nil {
 			return
@@ -31,7 +30,7 @@ func feed(stream *yamux.Stream, stdin *os.File, broken chan<- error) {
 }
 
 // copyFrame writes one frame's payload, or drops it when the command does not read any more.
-func copyFrame(stream *yamux.Stream, stdin *os.File, length int) error {
+func copyFrame(stream *yamux.Stream, stdin process.Input, length int) error {
 	for length > 0 {
 		view, err := stream.Peek()
 		if err != nil {

@@ -9,12 +9,13 @@ import (
 
 // Command is what the host wants to have run.
 type Command struct {
-	ID    string
-	Argv  []string
-	Env   map[string]string
-	Cwd   string
-	User  string
-	Stdin bool
+	ID       string
+	Argv     []string
+	Env      map[string]string
+	Cwd      string
+	User     string
+	Stdin    bool
+	Terminal *Size // nil for pipes
 }
 
 // Failure says why a command did not start, with the exit code that a shell would give.
@@ -40,15 +41,20 @@ type Status struct {
 	OOM    bool
 }
 
+const defaultTerm = "xterm-256color" // which nearly every terminal understands, and nearly every image knows
+
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // environment is the command's: what every command has, then what the host adds or overrides.
-func environment(added map[string]string, account users.Account, hostname string) map[string]string {
+func environment(command Command, account users.Account, hostname string) map[string]string {
 	env := map[string]string{"PATH": defaultPath, "HOME": account.Home, "HOSTNAME": hostname}
 	if account.Name != "" {
 		env["USER"], env["LOGNAME"] = account.Name, account.Name
 	}
-	for name, value := range added {
+	if command.Terminal != nil {
+		env["TERM"] = defaultTerm
+	}
+	for name, value := range command.Env {
 		env[name] = value
 	}
 	return env

@@ -14,10 +14,11 @@ const setPipeSize = 1031 // F_SETPIPE_SZ
 type pipes struct {
 	child [3]int
 	our   [3]int
+	null  int
 }
 
-func openPipes(stdin bool) (*pipes, error) {
-	p := &pipes{child: [3]int{-1, -1, -1}, our: [3]int{-1, -1, -1}}
+func openPipes(stdin bool, null int) (*pipes, error) {
+	p := &pipes{child: [3]int{-1, -1, -1}, our: [3]int{-1, -1, -1}, null: null}
 	for stream := range 3 {
 		if stream == 0 && !stdin {
 			continue
@@ -40,29 +41,35 @@ func openPipes(stdin bool) (*pipes, error) {
 	return p, nil
 }
 
-// childs returns the descriptors that the child gets as 0, 1 and 2.
-func (p *pipes) childs(null int) []uintptr {
+func (p *pipes) childs() []uintptr {
 	stdin := p.child[0]
 	if stdin < 0 {
-		stdin = null
+		stdin = p.null
 	}
 	return []uintptr{uintptr(stdin), uintptr(p.child[1]), uintptr(p.child[2])}
 }
 
-func (p *pipes) ours(null int) (stdin *os.File, stdout, stderr *Output) {
+func (p *pipes) give(running *Running) {
 	if p.our[0] >= 0 {
-		stdin = os.NewFile(uintptr(p.our[0]), "stdin")
+		running.Stdin = inPipe{os.NewFile(uintptr(p.our[0]), "stdin")}
 	}
-	return stdin, newOutput(p.our[1], "stdout", null), newOutput(p.our[2], "stderr", null)
+	running.Stdout, running.Stderr = newPipe(p.our[1], "stdout", p.null), newPipe(p.our[2], "stderr", p.null)
 }
 
-func (p *pipes) closeChilds() { closeAll(p.child) }
-func (p *pipes) closeOurs()   { closeAll(p.our) }
+func (p *pipes) closeStarted() { p.closeChilds() }
+func (p *pipes) closeChilds()  { closeAll(p.child[:]...) }
+func (p *pipes) closeOurs()    { closeAll(p.our[:]...) }
 
-func closeAll(descriptors [3]int) {
+func closeAll(descriptors ...int) {
 	for _, fd := range descriptors {
 		if fd >= 0 {
 			_ = syscall.Close(fd)
 		}
 	}
 }
+
+// inPipe is what a command has as stdin.
+type inPipe struct{ *os.File }
+
+// End closes it.
+func (p inPipe) End() { _ = p.Close() }

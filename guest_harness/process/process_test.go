@@ -234,13 +234,22 @@ func TestFailures(t *testing.T) {
 // The environment is ours, with the caller's on top.
 func TestEnvironment(t *testing.T) {
 	ann := users.Account{Name: "ann", UID: 5, Home: "/home/ann"}
-	got := environ(environment(map[string]string{"HOME": "/x", "A": "b=c"}, ann, "here"))
+	got := environ(environment(Command{Env: map[string]string{"HOME": "/x", "A": "b=c"}}, ann, "here"))
 	slices.Sort(got)
 	want := []string{"A=b=c", "HOME=/x", "HOSTNAME=here", "LOGNAME=ann", "PATH=" + defaultPath, "USER=ann"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
 	}
-	if _, named := environment(nil, users.Account{UID: 5, Home: "/"}, "here")["USER"]; named {
+	for _, term := range []string{"", "vt100"} {
+		at := Command{Terminal: &Size{}, Env: map[string]string{"TERM": term}}
+		if got := environment(at, ann, "here")["TERM"]; got != term {
+			t.Errorf("TERM is %q", got)
+		}
+	}
+	if got := environment(Command{Terminal: &Size{}}, ann, "here")["TERM"]; got != "xterm-256color" {
+		t.Errorf("TERM is %q", got)
+	}
+	if _, named := environment(Command{}, users.Account{UID: 5, Home: "/"}, "here")["USER"]; named {
 		t.Error("a user without a name has USER")
 	}
 }

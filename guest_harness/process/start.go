@@ -48,20 +48,50 @@ func (t *Table) start(command Command) (*Running, *Failure) {
 	if err != nil {
 		return nil, failed(otherFailure, err.Error())
 	}
-	env := environment(command.Env, account, t.hostname)
-	pipes, err := openPipes(command.Stdin)
+	env := environment(command, account, t.hostname)
+	streams, why := t.open(command, account)
+	if why != nil {
+		return nil, why
+	}
+	start := launch{command, account, within("/", command.Cwd), environ(env), streams.childs()}
+	running, why := t.search(env["PATH"], start)
+	if why != nil {
+		streams.closeChilds()
+		streams.closeOurs()
+		return nil, why
+	}
+	streams.closeStarted()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	streams.give(running)
+	return running, nil
+}
+
+// streams are what a command has as stdin, stdout and stderr: pipes or a terminal.
+type streams interface {
+	// childs returns the descriptors that the child gets as 0, 1 and 2.
+	childs() []uintptr
+	// give makes our ends those of the command that was started.
+	give(running *Running)
+	// closeStarted closes what only the command needs, once it runs.
+	closeStarted()
+	closeChilds()
+	closeOurs()
+}
+
+func (t *Table) open(command Command, account users.Account) (streams, *Failure) {
+	if command.Terminal != nil {
+		terminal, err := openTerminal(t.devpts, *command.Terminal, account)
+		if err != nil {
+			return nil, failed(otherFailure, "terminal: "+reason(err))
+		}
+		return terminal, nil
+	}
+	pipes, err := openPipes(command.Stdin, t.null)
 	if err != nil {
 		return nil, failed(otherFailure, "pipes: "+reason(err))
 	}
-	start := launch{command, account, within("/", command.Cwd), environ(env), pipes.childs(t.null)}
-	running, why := t.search(env["PATH"], start)
-	pipes.closeChilds()
-	if why != nil {
-		pipes.closeOurs()
-		return nil, why
-	}
-	running.Stdin, running.Stdout, running.Stderr = pipes.ours(t.null)
-	return running, nil
+	return pipes, nil
 }
 
 // search starts the first file that the kernel accepts, as execvp does. Only when there is none does it look why:
@@ -143,7 +173,7 @@ func fork(file string, argv []string, start launch, group *cgroup) (int, error) 
 		Dir:   start.cwd,
 		Env:   start.env,
 		Files: start.files,
-		Sys:   &syscall.SysProcAttr{Setsid: true},
+		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: start.command.Terminal != nil},
 	}
 	if group != nil {
 		attributes.Sys.UseCgroupFD, attributes.Sys.CgroupFD = true, group.dir

@@ -1,6 +1,8 @@
 package process
 
 import (
+	"errors"
+	"io"
 	"os"
 	"sync"
 	"syscall"
@@ -15,6 +17,7 @@ type Table struct {
 	users    *users.Directory
 	hostname string
 	null     int
+	devpts   int // the directory of the guest's terminals
 
 	mu        sync.Mutex
 	byID      map[string]*Running
@@ -28,15 +31,23 @@ type Table struct {
 // Running is a command from its start until its main process has been reaped.
 type Running struct {
 	PID    int
-	Stdin  *os.File // nil when the command has none
-	Stdout *Output
-	Stderr *Output
+	Stdin  Input // nil when the command has none
+	Stdout Output
+	Stderr Output      // nil when it has a terminal: all that it writes there is stdout
 	Ended  chan Status // gets one status
 
-	id    string
-	group *cgroup // nil when there are no cgroups, and when nothing runs in it any more
-	table *Table
-	kills int // for lack of memory, before it started
+	id       string
+	group    *cgroup // nil when there are no cgroups, and when nothing runs in it any more
+	table    *Table
+	kills    int       // for lack of memory, before it started
+	terminal *keyboard // nil when it has none
+}
+
+// Input is our end of what a command reads.
+type Input interface {
+	io.WriteCloser
+	// End tells the command that nothing more comes.
+	End()
 }
 
 // NewTable prepares to run commands in the current root directory. It makes the directory *cgroupRoot* for their cgroups,
@@ -46,7 +57,12 @@ func NewTable(hostname, cgroupRoot string) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
+	devpts, err := syscall.Open("/dev/pts", oPath|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("open /dev/pts", err)
+	}
 	return &Table{
+		devpts:   devpts,
 		users:    users.NewDirectory(users.Files{Passwd: "/etc/passwd", Group: "/etc/group"}),
 		hostname: hostname,
 		null:     null,
@@ -66,6 +82,20 @@ func (t *Table) Signal(id string, number syscall.Signal) (bool, error) {
 		return false, nil
 	}
 	return true, syscall.Kill(-running.PID, number)
+}
+
+// Resize sets the size of a command's terminal and tells whether there is such a command.
+func (t *Table) Resize(id string, size Size) (bool, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	running := t.byID[id]
+	if running == nil {
+		return false, nil
+	}
+	if running.terminal == nil {
+		return true, errors.New("the command has no terminal")
+	}
+	return true, running.terminal.resize(size)
 }
 
 // End ends all processes of a command, with *grace* between SIGTERM and SIGKILL, and tells whether there is one.
@@ -102,6 +132,9 @@ func (r *Running) terminate() {
 	}
 	for _, pid := range targets {
 		_ = syscall.Kill(pid, syscall.SIGTERM)
+		if r.terminal != nil { // a shell that a person types at heeds nothing else
+			_ = syscall.Kill(pid, syscall.SIGHUP)
+		}
 		_ = syscall.Kill(pid, syscall.SIGCONT)
 	}
 }

@@ -16,7 +16,7 @@ def test_version(cli):
 def test_help(cli):
     """Help names every command, and every command has help."""
     text = cli("--help").stdout.decode()
-    for command in ("doctor", "run", "version"):
+    for command in ("doctor", "run", "shell", "version"):
         assert command in text
         assert cli(command, "--help").returncode == 0
 

@@ -10,7 +10,14 @@ import time
 import pytest
 
 import aegis_sdk as aegis
+from tests.awaited import by_both_faces
 from tests.conftest import slowness, until
+
+
+@pytest.fixture(params=["sync", "async"])
+def sandbox(request, sandbox):
+    """A guest to run commands in, by each face."""
+    return by_both_faces(request.param, sandbox)
 
 
 def test_a_command_answers(sandbox):
@@ -163,7 +170,7 @@ def test_time_limit(sandbox):
     assert not done.ok
     assert done.signal == "SIGTERM"
     assert 0.5 <= done.duration < 5 * slowness()
-    with pytest.raises(aegis.CommandTimedOut), sandbox.start("true"):
+    with pytest.raises(aegis.CommandTimedOut):
         sandbox.run("sleep", "100", timeout=0.2, check=True)
 
 
@@ -172,10 +179,10 @@ def test_output_before_the_time_limit_is_kept(sandbox):
     assert sandbox.shell("echo so far; sleep 100", timeout=1).stdout == "so far\n"
 
 
-def test_a_command_that_ignores_sigterm_goes(sandbox):
+def test_a_command_that_ignores_sigterm_goes(sandbox, guests):
     """5 s after its time limit it is gone, with children, and with children that left its process group."""
     script = "trap '' TERM; sleep 987 & setsid sh -c \"trap '' TERM; sleep 987\" & while :; do sleep 987; done"
-    with sandbox.start("sh", "-c", script) as process:
+    with guests[-1].start("sh", "-c", script) as process:
         assert until(lambda: sandbox.shell("ps | grep -c '[s]leep 987$'").stdout == "3\n", 5)
         process.end(grace=0.5)
         assert process.wait() == 137

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import aegis_sdk as aegis
 from aegis_sdk.guest import channel, requests
 from aegis_sdk.guest.channel import FRAME_LIMIT, HEADER, LINE_LIMIT, Channel, Decoder, Kind, encode
-from aegis_sdk.model import Command, Exit
+from aegis_sdk.model import Command, Exit, TerminalSize
 from tests.conftest import ROOT
 
 
@@ -143,6 +143,7 @@ def test_a_command_on_the_wire(pair):
         "cwd": "/x",
         "user": "0:0",
         "stdin": True,
+        "tty": None,
     }
 
 
@@ -179,7 +180,8 @@ def test_golden_calls(pair, call):
     argv = tuple(os.fsdecode(bytes.fromhex(word)) for word in call["argv"])
     env = {os.fsdecode(bytes.fromhex(name)): os.fsdecode(bytes.fromhex(word)) for name, word in call["env"].items()}
     line = json.loads(call["line"])
-    command = Command(argv=argv, env=env, cwd=call["cwd"], user=call["user"], stdin=call["stdin"])
+    tty = call["tty"] and TerminalSize(*call["tty"])
+    command = Command(argv=argv, env=env, cwd=call["cwd"], user=call["user"], stdin=call["stdin"], tty=tty)
     requests.start(channel, line["id"], command, deadline=time.monotonic() + 1)
     channel.hang_up()
     assert json.loads(theirs.makefile("rb").read()) == line

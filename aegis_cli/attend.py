@@ -1,0 +1,125 @@
+"""Standing between a command in a guest and the standard streams of this process."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from typing import Self
+
+import click
+
+import aegis_sdk as aegis
+from aegis_cli import terminal
+
+_TIMED_OUT = 124
+_CHUNK = 1 << 16
+# Longer than a command has between SIGTERM and SIGKILL.
+_LAST_OUTPUT = 15.0
+_AFTER_CTRL_C = 5.0
+_FILES = {"stdout": 1, "stderr": 2}
+
+
+def attend(vm: aegis.Sandbox, process: aegis.Process, *, tty: bool = False, timeout: float | None = None) -> int:
+    """Pass input and output on until *process* has ended; the exit code that says how.
+
+    With *tty* it has our terminal; it is ended after *timeout* seconds.
+    """
+    lent = tty and process.pid is not None  # what could not be started has only words for us
+    with _Limit(vm, process, timeout) as limit:
+        with terminal.lent(process) if lent else nullcontext():
+            read = _read if lent else _unless_in_background
+            threading.Thread(target=_feed, args=(process, read), daemon=True).start()
+            code = _pass_on(process, limit)
+        if limit.reached:
+            click.echo(f"aegis: timed out after {limit.seconds:g} s", err=True)
+            return _TIMED_OUT
+    return code
+
+
+class _Limit:
+    """A command's time limit, which holds even while nobody takes its output."""
+
+    def __init__(self, vm: aegis.Sandbox, process: aegis.Process, seconds: float | None) -> None:
+        self._vm, self._process = vm, process
+        self._over = threading.Event()
+        self.seconds = seconds
+        self.reached = False
+
+    def __enter__(self) -> Self:
+        if self.seconds is not None and self.seconds <= threading.TIMEOUT_MAX:
+            threading.Thread(target=self._watch, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+
+    def _watch(self) -> None:
+        if self._over.wait(self.seconds):
+            return
+        self.reached = True
+        try:
+            self._process.end()
+        except aegis.AegisError:
+            self._vm.close()
+        if not self._over.wait(_LAST_OUTPUT):
+            self._vm.close()
+
+
+def _pass_on(process: aegis.Process, limit: _Limit) -> int:
+    try:
+        _show(process)
+        return process.wait()
+    except BrokenPipeError:
+        return 128 + signal.SIGPIPE
+    except aegis.AegisError:
+        if not limit.reached:
+            raise
+        return _TIMED_OUT
+    except KeyboardInterrupt:
+        process.kill(signal.SIGINT)
+        with suppress(TimeoutError):  # if it will not go, its guest goes now
+            _show(process, _AFTER_CTRL_C)
+        return 128 + signal.SIGINT
+
+
+def _show(process: aegis.Process, timeout: float | None = None) -> None:
+    for stream, piece in process.output(timeout):
+        _write(_FILES[stream], piece)
+
+
+def _write(file: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        try:
+            left = left[os.write(file, left) :]
+        except BlockingIOError:  # somebody else made our terminal or pipe non-blocking
+            select.select([], [file], [])
+
+
+def _feed(process: aegis.Process, read: Callable[[], bytes]) -> None:
+    """Pass standard input on, until there is no more or nobody takes it."""
+    try:
+        while data := read():
+            process.write(data)
+        process.close_stdin()
+    except aegis.AegisError:
+        pass  # the thread that waits for the process says it
+
+
+def _unless_in_background() -> bytes:
+    return b"" if terminal.in_background() else _read()
+
+
+def _read() -> bytes:
+    while True:
+        try:
+            return os.read(0, _CHUNK)
+        except BlockingIOError:  # somebody else made our terminal or pipe non-blocking
+            select.select([0], [], [])
+        except OSError as error:
+            click.echo(f"aegis: standard input cannot be read: {error.strerror}", err=True)
+            return b""
