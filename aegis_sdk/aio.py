@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from functools import partial, update_wrapper
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
@@ -12,7 +12,8 @@ from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
 from aegis_sdk.engine.base import Engine
 from aegis_sdk.errors import SandboxClosed
 from aegis_sdk.image import Image, listener
-from aegis_sdk.model import Completed, Mount, Progress, SandboxInfo
+from aegis_sdk.model import Completed, Progress
+from aegis_sdk.mount import Mounts
 from aegis_sdk.process import Output, Process, StreamName, deadline_after, to_bytes
 from aegis_sdk.sandbox import Sandbox, checked
 
@@ -175,12 +176,14 @@ class AsyncSandbox:
         *,
         memory: int = 512,
         cpus: int = 1,
+        disk: int | None = None,
+        processes: int | None = None,
         writable: bool = False,
         pull: str = "missing",
         progress: Callable[[Progress], None] | None = None,
         driver: str | None = None,
         nested: bool = False,
-        mounts: Sequence[Mount] = (),
+        mounts: Mounts = (),
         engine: Engine | None = None,
     ) -> None:
         self._make = partial(
@@ -188,6 +191,8 @@ class AsyncSandbox:
             image,
             memory=memory,
             cpus=cpus,
+            disk=disk,
+            processes=processes,
             writable=writable,
             pull=pull,
             driver=driver,
@@ -198,8 +203,13 @@ class AsyncSandbox:
         self._progress = listener(progress)
         self._sandbox: Sandbox | None = None  # a constructor cannot wait for a boot
 
+    info = awaitable(Sandbox.info)
+    logs = awaitable(Sandbox.logs)
+    kill = awaitable(Sandbox.kill)
     pause = awaitable(Sandbox.pause)
     resume = awaitable(Sandbox.resume)
+    stop = awaitable(Sandbox.stop)
+    wait = awaitable(Sandbox.wait)
 
     @property
     def sync(self) -> Sandbox:
@@ -214,10 +224,6 @@ class AsyncSandbox:
     def id(self) -> str:
         """Its name among all sandboxes."""
         return self.sync.id
-
-    def info(self) -> SandboxInfo:
-        """What it is and how its boot went."""
-        return self.sync.info()
 
     async def run(
         self,

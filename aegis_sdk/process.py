@@ -155,9 +155,8 @@ class Process:
 
     def end(self, grace: float = _GRACE) -> None:
         """SIGTERM, and SIGKILL *grace* seconds later, to it and all its children; does not wait for the end."""
-        if isinstance(grace, bool) or not isinstance(grace, (int, float)) or not 0 <= grace <= _LONGEST_GRACE:
-            raise InvalidValue(f"grace must be seconds, from 0 to {_LONGEST_GRACE}, not {grace!r}")
-        self._ask(lambda channel, deadline: requests.end(channel, self._id, grace, deadline=deadline))
+        seconds = seconds_of_grace(grace)
+        self._ask(lambda channel, deadline: requests.end(channel, self._id, seconds, deadline=deadline))
 
     def complete(self, *, input: bytes | str | None = None, timeout: float | None = None) -> Completed:
         """Feed it *input*, gather all its output, and wait; it is ended when *timeout* seconds are over.
@@ -182,6 +181,7 @@ class Process:
             signal=signal_name(end.signal),
             timed_out=timed_out,
             out_of_memory=end.out_of_memory,
+            out_of_processes=end.out_of_processes,
         )
 
     def close(self) -> None:
@@ -273,7 +273,7 @@ class Process:
         ending = self._engine.ending(self._sandbox, timeout=_ANSWER)
         if ending is None:
             raise ProtocolViolation(f"the guest's harness dropped the connection of {' '.join(self.argv)!r}")
-        if ending.cause is Cause.STOPPED:
+        if ending.cause is Cause.CLOSED:
             raise SandboxClosed(f"the sandbox was closed while {' '.join(self.argv)!r} ran")
         raise GuestDied(f"the guest ended while {' '.join(self.argv)!r} ran: {ending}{ending.last_words()}")
 
@@ -285,6 +285,13 @@ def deadline_after(timeout: float | None) -> float | None:
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
         raise InvalidValue(f"timeout must be seconds, more than 0, or None for no limit; not {timeout!r}")
     return None if timeout == math.inf else time.monotonic() + timeout
+
+
+def seconds_of_grace(grace: float) -> float:
+    """*grace*, if it is a time between SIGTERM and SIGKILL that can be meant."""
+    if isinstance(grace, bool) or not isinstance(grace, (int, float)) or not 0 <= grace <= _LONGEST_GRACE:
+        raise InvalidValue(f"grace must be seconds, from 0 to {_LONGEST_GRACE}, not {grace!r}")
+    return float(grace)
 
 
 def to_bytes(data: bytes | str) -> bytes:

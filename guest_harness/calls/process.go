@@ -74,6 +74,9 @@ func (g *Guest) process(stream *yamux.Stream, fields *wire.Fields) error {
 	if running.Stdin != nil {
 		_ = running.Stdin.Close()
 	}
+	if g.heldBack(stream) {
+		return nil
+	}
 	stdout.finish()
 	stderr.finish()
 	_ = stream.SendLast(exited(status))
@@ -100,7 +103,7 @@ func exited(status process.Status) []byte {
 		signal = status.Signal
 	}
 	return event("exited", wire.Pair{Name: "code", Value: status.Code},
-		wire.Pair{Name: "signal", Value: signal}, wire.Pair{Name: "oom", Value: status.OOM})
+		wire.Pair{Name: "signal", Value: signal}, wire.Pair{Name: "oom", Value: status.OOM}, wire.Pair{Name: "full", Value: status.Full})
 }
 
 func event(name string, pairs ...wire.Pair) []byte {

@@ -38,6 +38,7 @@ type Status struct {
 	Code   int
 	Signal int // 0 when no signal killed it
 	OOM    bool
+	Full   bool // it was refused a process, because there were too many
 }
 
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

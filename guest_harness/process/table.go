@@ -21,6 +21,7 @@ type Table struct {
 	byPID     map[int]*Running
 	lingering []*Running // they have ended and left something running in their cgroup
 	sweeping  bool
+	stopping  bool
 	cgroups   cgroups
 	oom       oomLog
 }
@@ -40,8 +41,8 @@ type Running struct {
 }
 
 // NewTable prepares to run commands in the current root directory. It makes the directory *cgroupRoot* for their cgroups,
-// or does without.
-func NewTable(hostname, cgroupRoot string) (*Table, error) {
+// or does without. Together they may have *limit* processes, 0 for what the memory allows.
+func NewTable(hostname, cgroupRoot string, limit int) (*Table, error) {
 	null, err := syscall.Open("/dev/null", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
@@ -52,7 +53,7 @@ func NewTable(hostname, cgroupRoot string) (*Table, error) {
 		null:     null,
 		byID:     map[string]*Running{},
 		byPID:    map[int]*Running{},
-		cgroups:  newCgroups(cgroupRoot),
+		cgroups:  newCgroups(cgroupRoot, limit),
 		oom:      newOOMLog(),
 	}, nil
 }
