@@ -6,14 +6,16 @@ import os
 import select
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Self
 
 import click
 
 import aegis_sdk as aegis
+from aegis_cli.advice import Advice
 from aegis_cli.progress import progress_on_stderr
+from aegis_cli.volume import mounts as volumes
 
 _TIMED_OUT = 124
 _CHUNK = 1 << 16
@@ -32,6 +34,11 @@ _FILES = {"stdout": 1, "stderr": 2}
 @click.option("--timeout", type=float, metavar="SECONDS", help="End the command after that time, and exit with 124.")
 @click.option("--memory", type=int, default=512, show_default=True, metavar="MIB", help="The guest's memory.")
 @click.option("--cpus", type=int, default=1, show_default=True, metavar="N", help="The guest's processors.")
+@click.option("--disk", type=int, metavar="MIB", help="What files may take in it; they are in its memory.")
+@click.option("--processes", type=int, metavar="N", help="How many processes may run in it.")
+@click.option(
+    "-v", "--volume", multiple=True, metavar="SOURCE:TARGET[:ro]", help="Show it a directory of this machine."
+)
 @click.option("--writable", is_flag=True, help="Let the command write everywhere; what it writes is thrown away.")
 @click.option("--nested", is_flag=True, help="Give the guest a /dev/kvm: it can run machines of its own.")
 @click.option("--driver", metavar="NAME", help="What boots the guest: auto, libkrun or qemu.")
@@ -53,6 +60,9 @@ def run(
     timeout: float | None,
     memory: int,
     cpus: int,
+    disk: int | None,
+    processes: int | None,
+    volume: Sequence[str],
     writable: bool,
     nested: bool,
     driver: str | None,
@@ -69,12 +79,23 @@ def run(
     environment = dict(_variable(word) for word in env)
     if timeout is not None and not timeout > 0:
         raise click.BadParameter("it must be more than 0 seconds", param_hint="--timeout")
+    mounts = volumes(volume)
     with progress_on_stderr(quiet=quiet or image == "base") as progress:  # which is made here in a moment
         pulled = aegis.Image.pull(image, policy=pull, progress=progress)
     if not command and not pulled.info.config.entrypoint + pulled.info.config.command:
         raise click.UsageError(f"No command was given, and the image {image} has none of its own.")
     with (
-        aegis.Sandbox(pulled, memory=memory, cpus=cpus, writable=writable, nested=nested, driver=driver) as vm,
+        aegis.Sandbox(
+            pulled,
+            memory=memory,
+            cpus=cpus,
+            disk=disk,
+            processes=processes,
+            mounts=mounts,
+            writable=writable,
+            nested=nested,
+            driver=driver,
+        ) as vm,
         vm.start(*command, stdin=True, env=environment, cwd=cwd, user=user) as process,
         _Limit(vm, process, timeout) as limit,
     ):
@@ -120,8 +141,9 @@ def _variable(word: str) -> tuple[str, str]:
 
 def _attend(process: aegis.Process, limit: _Limit) -> int:
     """Pass the output on to the end; the exit code of ``aegis run``."""
+    advice = Advice()
     try:
-        _show(process)
+        _show(process, hear=advice.hear)
         code = process.wait()
     except BrokenPipeError:
         return 128 + signal.SIGPIPE
@@ -137,12 +159,16 @@ def _attend(process: aegis.Process, limit: _Limit) -> int:
     if limit.reached:
         click.echo(f"aegis: timed out after {limit.seconds:g} s", err=True)
         return _TIMED_OUT
+    advice.give(process, code)
     return code
 
 
-def _show(process: aegis.Process, timeout: float | None = None) -> None:
+def _show(
+    process: aegis.Process, timeout: float | None = None, *, hear: Callable[[str, bytes], None] = lambda *_: None
+) -> None:
     for stream, piece in process.output(timeout):
         _write(_FILES[stream], piece)
+        hear(stream, piece)
 
 
 def _write(file: int, data: bytes) -> None:

@@ -148,6 +148,16 @@ class AsyncProcess:
         """The name of the signal that killed it; None if none did, or none yet."""
         return self.sync.signal
 
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether it was killed because the guest had no more memory."""
+        return self.sync.out_of_memory
+
+    @property
+    def out_of_processes(self) -> bool:
+        """Whether it was refused a process because there were too many in the guest; known when it has ended."""
+        return self.sync.out_of_processes
+
     def output(self) -> AsyncIterator[tuple[StreamName, bytes]]:
         """Both streams, piece by piece as they come, each with the name of its stream."""
         return _each(self.sync.output())

@@ -116,6 +116,16 @@ class Process:
         """The name of the signal that killed it, such as ``SIGTERM``; None if none did, or none yet."""
         return signal_name(self._conversation.exit.signal) if self._conversation.exit else None
 
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether it was killed because the guest had no more memory."""
+        return bool(self._conversation.exit and self._conversation.exit.out_of_memory)
+
+    @property
+    def out_of_processes(self) -> bool:
+        """Whether it was refused a process because there were too many in the guest; known when it has ended."""
+        return bool(self._conversation.exit and self._conversation.exit.out_of_processes)
+
     def output(self, timeout: float | None = None) -> Iterator[tuple[StreamName, bytes]]:
         """Both streams, piece by piece as they come, each with the name of its stream.
 
