@@ -9,8 +9,12 @@ _READ_ONLY = (
 _FULL = "the guest's files are full: boot it with more disk= (aegis run --disk), which is part of its memory"
 _PROCESSES = "the guest reached its limit of processes: boot it with more processes= (aegis run --processes)"
 _MEMORY = "the guest ran out of memory: boot it with more memory= (aegis run --memory)"
-#: What programs say, in the words of every C library in its own language, and what helps.
-_SAID = {b"Read-only file system": _READ_ONLY, b"No space left on device": _FULL}
+#: What programs say in the words of their C library, and our harness in its own, and what helps.
+_SAID = {
+    b"Read-only file system": _READ_ONLY,
+    b"No space left on device": _FULL,
+    b": too many processes run in this guest": _PROCESSES,
+}
 
 
 def hint(code: int, stderr: bytes, *, out_of_memory: bool, out_of_processes: bool) -> str:

@@ -103,6 +103,16 @@ def test_processes(boot):
         vm.shell("i=0; while [ $i -lt 60 ]; do sleep 30 & i=$((i + 1)); done; wait", check=True, timeout=20)
 
 
+def test_no_room_for_a_command(boot):
+    """A command that cannot start because there are too many processes says so."""
+    vm = boot(processes=16)
+    sleepers = [vm.start("sleep", "100") for _ in range(20)]
+    assert [one.pid for one in sleepers].count(None) == 4
+    done = vm.run("true")
+    assert (done.exit_code, done.stderr) == (125, "/bin/true: too many processes run in this guest\n")
+    assert "--processes" in done.hint
+
+
 @pytest.mark.timeout(100)
 def test_a_fork_bomb(boot):
     """While one goes off, the guest answers, and it ends with its command."""
