@@ -107,7 +107,7 @@ class LocalEngine:
         raise SandboxClosed(f"sandbox {sandbox} is closed")
 
     def ending(self, sandbox: str, *, timeout: float) -> Ending | None:
-        if running := self._running.get(sandbox):
+        if running := self._ours(sandbox):
             return running.machine.wait(timeout)
         return Ending(cause=Cause.CLOSED)
 

@@ -52,7 +52,7 @@ def test_the_images_file_stays_as_it_is(boot, home):
     assert not boot(writable=True).shell("test -e /etc/new").ok
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(200)
 def test_what_is_written_stays_through_pauses(boot):
     """Ten times written, synced, paused and resumed: all of it is there, on the root and beside it."""
     vm = boot(writable=True)

@@ -8,13 +8,14 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
 import aegis_sdk as aegis
-from aegis_sdk.drivers import virtiofs
+from aegis_sdk.drivers import confine, seccomp, share, virtiofs
 from tests.conftest import until
 
 pytestmark = pytest.mark.of_qemu
@@ -233,3 +234,78 @@ def test_a_directory_that_is_not_ones_own(monkeypatch, project):
     with pytest.raises(aegis.InvalidValue, match="may not write to the directory") as caught:
         aegis.Sandbox(mounts={"/x": project})
     assert "read_only=True" in caught.value.hint
+
+
+def test_a_limit_of_files(project):
+    """Who limits how large files may be still has guests of any memory, and large files in their mounts."""
+    script = f"""
+import resource, aegis_sdk as aegis
+resource.setrlimit(resource.RLIMIT_FSIZE, (4 << 20, resource.RLIM_INFINITY))
+with aegis.Sandbox(mounts={{"/x": {str(project)!r}}}) as vm:
+    vm.shell("dd if=/dev/zero of=/x/big bs=1M count=8", check=True)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+    assert (project / "big").stat().st_size == 8 << 20
+
+
+SHARER = """#!/bin/sh
+cd {top}
+echo x > made
+chown 7:7 made && echo x > {top}/../outside
+cat group
+touch done
+"""
+
+
+def _share_as(user: int, groups: list[int], *words: str) -> str:
+    """What is said when a user of no privileges shares a directory by *words*."""
+    here, there = os.pipe()
+    if not (child := os.fork()):
+        try:
+            os.dup2(there, 1)
+            os.dup2(there, 2)
+            os.setgroups(groups)
+            os.setresgid(user, user, user)
+            os.setresuid(user, user, user)
+            share._libc.prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE, as a program that was executed is
+            confine.be_bound()
+            sys.argv = ["share.py", *words]
+            share._UID, share._GID = user, user
+            share.main()
+        finally:
+            os._exit(1)
+    os.close(there)
+    with open(here, "rb") as said:
+        text = said.read().decode()
+    os.waitpid(child, 0)
+    return text
+
+
+def test_for_a_user_of_no_privileges():
+    """One who is not root, and in further groups, shares what is theirs, by their own rights; or is told why not."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        top = Path(directory, "top")
+        top.mkdir()
+        program = Path(directory, "virtiofsd")
+        program.write_text(SHARER.format(top=top))
+        monitor = Path(directory, "monitor")
+        monitor.write_text("#!/bin/sh\nuntil test -e ${0%monitor}top/done; do sleep 0.1; done\n")
+        (top / "group").write_text("for the group\n")
+        os.chown(top / "group", 0, 4321)
+        os.chown(top, 1234, 1234)
+        for path, mode in ((directory, 0o777), (program, 0o755), (monitor, 0o755), (top / "group", 0o640)):
+            os.chmod(path, mode)
+        rules = seccomp.for_sharing(read_only=False).hex()
+        alive = os.open("/dev/null", os.O_RDONLY)
+        try:
+            words = (str(program), str(alive), "rw", "x", rules, str(top), "--", str(monitor))
+            said = _share_as(1234, [4321], *words)
+        finally:
+            os.close(alive)
+        if "may not make namespaces" in said:
+            assert not (top / "made").exists()
+            return
+        assert "for the group" in said
+        assert "Read-only file system" in said
+        assert (top / "made").stat().st_uid == 1234
+        assert not Path(directory, "outside").exists()
