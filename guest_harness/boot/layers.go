@@ -16,7 +16,7 @@ const (
 	scratch = "/mnt" // a tmpfs that holds everything that the guest may change about its image, and /tmp and its like
 	// scratchPart, in hundredths of the free memory, leaves some to run in when files fill it; mostScratch is what may be asked for.
 	scratchPart = 65
-	mostScratch = 90
+	mostScratch = 80
 	disk        = scratch + "/disk"
 	root        = scratch + "/root"
 )
@@ -70,7 +70,7 @@ func scratchSize(wanted uint64) (uint64, error) {
 		return free / 100 * scratchPart, nil
 	}
 	if most := free / 100 * mostScratch; wanted > most {
-		return 0, errors.New("a disk of " + mebibytes(wanted) + " is too much: there is room for " + mebibytes(most) + " in the memory")
+		return 0, errors.New("a disk of " + mebibytes(wanted) + " is too much: the memory has room for " + mebibytes(most))
 	}
 	return wanted, nil
 }

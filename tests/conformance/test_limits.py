@@ -54,8 +54,8 @@ def test_a_full_disk_leaves_memory_to_run_in(boot):
 
 
 def test_more_than_there_is(boot):
-    """A disk that the memory has no room for fails the boot, with what there is room for."""
-    with pytest.raises(aegis.BootFailed, match=r"a disk of 128 MiB is too much: there is room for \d+ MiB"):
+    """A disk that the memory has no room for fails the boot, with what the memory has room for."""
+    with pytest.raises(aegis.BootFailed, match=r"a disk of 128 MiB is too much: the memory has room for \d+ MiB"):
         boot(memory=128, disk=128)
 
 
