@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 _READ_ONLY = (
-    "the guest's root is read-only: write to /tmp, /var or /workspace, or boot it with writable=True"
-    " (aegis run --writable)"
+    "the guest's root is read-only, as are mounts that say so: write to /tmp, /var or /workspace, or boot it with"
+    " writable=True (aegis run --writable)"
 )
 _FULL = "the guest's files are full: boot it with more disk= (aegis run --disk), which is part of its memory"
 _PROCESSES = "the guest reached its limit of processes: boot it with more processes= (aegis run --processes)"

@@ -6,6 +6,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -13,7 +14,7 @@ import attrs
 
 from aegis_sdk.engine.base import Engine
 from aegis_sdk.engine.connect import engine_here
-from aegis_sdk.errors import CommandFailed, CommandTimedOut, InvalidValue
+from aegis_sdk.errors import CommandFailed, CommandTimedOut, InvalidValue, SandboxClosed
 from aegis_sdk.image import Image, listener
 from aegis_sdk.model import Cause, Command, Completed, Ending, Progress, SandboxInfo, SandboxSpec, printable
 from aegis_sdk.mount import Mounts
@@ -199,12 +200,18 @@ class Sandbox:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Sandbox {self.id} image={self._info.image!r} {'running' if self._close.alive else 'closed'}>"
+        return f"<Sandbox {self.id} image={self._info.image!r} {self._state()}>"
+
+    def _state(self) -> str:
+        """In a word, what it does now; in a forked child, where it is nobody's, it is closed."""
+        with suppress(SandboxClosed):
+            return self.info().state if self._close.alive else "closed"
+        return "closed"
 
     def _repr_html_(self) -> str:
         from aegis_sdk import display
 
-        return display.of_sandbox(self._info, state="running" if self._close.alive else "closed")
+        return display.of_sandbox(self._info, state=self._state())
 
 
 def checked(completed: Completed) -> Completed:

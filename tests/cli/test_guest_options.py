@@ -6,7 +6,7 @@ import pytest
 
 pytestmark = pytest.mark.of_qemu
 
-HINT = b"aegis: the guest's root is read-only: "
+HINT = b"aegis: the guest's root is read-only"
 
 
 def test_a_volume(cli, tmp_path):

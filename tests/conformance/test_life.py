@@ -47,6 +47,7 @@ def test_stop(vm):
     vm.stop(grace=5 * slowness())
     assert time.monotonic() - start < 5 * slowness()
     assert vm.info().state is aegis.State.STOPPED
+    assert repr(vm).endswith(" stopped>")
     assert vm.info().memory_used is None
     assert vm.wait(1).cause is aegis.Cause.STOPPED
     assert pid not in monitors()
@@ -126,6 +127,7 @@ def test_closing_is_not_stopping(vm):
     time.sleep(0.3)
     vm.close()
     thread.join(5 * slowness())
+    assert repr(vm).endswith(" closed>")
     assert got[0].cause is aegis.Cause.CLOSED
     assert vm.wait(1).cause is aegis.Cause.CLOSED
     assert vm.info().state is aegis.State.STOPPED
