@@ -14,6 +14,7 @@ import click
 
 import aegis_sdk as aegis
 from aegis_cli import terminal
+from aegis_cli.advice import Advice
 
 _TIMED_OUT = 124
 _CHUNK = 1 << 16
@@ -21,6 +22,7 @@ _CHUNK = 1 << 16
 _LAST_OUTPUT = 15.0
 _AFTER_CTRL_C = 5.0
 _FILES = {"stdout": 1, "stderr": 2}
+Hear = Callable[[str, bytes], None]
 
 
 def attend(vm: aegis.Sandbox, process: aegis.Process, *, tty: bool = False, timeout: float | None = None) -> int:
@@ -28,15 +30,17 @@ def attend(vm: aegis.Sandbox, process: aegis.Process, *, tty: bool = False, time
 
     With *tty* it has our terminal; it is ended after *timeout* seconds.
     """
+    advice = Advice()
     lent = tty and process.pid is not None  # what could not be started has only words for us
     with _Limit(vm, process, timeout) as limit:
         with terminal.lent(process) if lent else nullcontext():
             read = _read if lent else _unless_in_background
             threading.Thread(target=_feed, args=(process, read), daemon=True).start()
-            code = _pass_on(process, limit)
+            code = _pass_on(process, limit, advice.hear)
         if limit.reached:
             click.echo(f"aegis: timed out after {limit.seconds:g} s", err=True)
             return _TIMED_OUT
+    advice.give(process, code)
     return code
 
 
@@ -69,9 +73,9 @@ class _Limit:
             self._vm.close()
 
 
-def _pass_on(process: aegis.Process, limit: _Limit) -> int:
+def _pass_on(process: aegis.Process, limit: _Limit, hear: Hear) -> int:
     try:
-        _show(process)
+        _show(process, hear=hear)
         return process.wait()
     except BrokenPipeError:
         return 128 + signal.SIGPIPE
@@ -86,9 +90,10 @@ def _pass_on(process: aegis.Process, limit: _Limit) -> int:
         return 128 + signal.SIGINT
 
 
-def _show(process: aegis.Process, timeout: float | None = None) -> None:
+def _show(process: aegis.Process, timeout: float | None = None, *, hear: Hear = lambda *_: None) -> None:
     for stream, piece in process.output(timeout):
         _write(_FILES[stream], piece)
+        hear(stream, piece)
 
 
 def _write(file: int, data: bytes) -> None:

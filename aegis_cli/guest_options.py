@@ -10,6 +10,7 @@ import attrs
 import click
 
 import aegis_sdk as aegis
+from aegis_cli import volume
 from aegis_cli.progress import progress_on_stderr
 
 _OPTIONS = (
@@ -24,6 +25,16 @@ _OPTIONS = (
     ),
     click.option("--memory", type=int, default=512, show_default=True, metavar="MIB", help="The guest's memory."),
     click.option("--cpus", type=int, default=1, show_default=True, metavar="N", help="The guest's processors."),
+    click.option("--disk", type=int, metavar="MIB", help="What files may take in it; they are in its memory."),
+    click.option("--processes", type=int, metavar="N", help="How many processes may run in it."),
+    click.option(
+        "-v",
+        "--volume",
+        "mounts",
+        multiple=True,
+        metavar="SOURCE:TARGET[:ro]",
+        help="Show it a directory of this machine.",
+    ),
     click.option("--writable", is_flag=True, help="Let the command write everywhere; what it writes is thrown away."),
     click.option("--nested", is_flag=True, help="Give the guest a /dev/kvm: it can run machines of its own."),
     click.option("--driver", metavar="NAME", help="What boots the guest: auto, libkrun or qemu."),
@@ -58,6 +69,9 @@ class Guest:
     user: str | None
     memory: int
     cpus: int
+    disk: int | None
+    processes: int | None
+    mounts: list[aegis.Mount] = attrs.field(converter=volume.mounts)
     writable: bool
     nested: bool
     driver: str | None
@@ -75,6 +89,9 @@ class Guest:
             image,
             memory=self.memory,
             cpus=self.cpus,
+            disk=self.disk,
+            processes=self.processes,
+            mounts=self.mounts,
             writable=self.writable,
             nested=self.nested,
             driver=self.driver,

@@ -13,7 +13,8 @@ How it is built, from what users hold down to the guest:
 - ``drivers``: what boots a microVM and gives back connections to it; ``images``: what fills its disks;
 - ``hookspecs``, ``plugins``, ``guarded``: what others can add, how it is found, and kept from breaking the rest;
 - ``guest``: talking to the harness, PID 1 of every guest, over one connection a call;
-- ``model``, ``errors``, ``config``, ``artifacts``, ``packages``, ``display``: the ground that all of it stands on.
+- ``model``, ``mount``, ``arguments``, ``hints``, ``errors``, ``config``, ``artifacts``, ``packages``, ``display``: the
+  ground that all of it stands on.
 
 An import points down this list, never up. docs/architecture.md is the map.
 """
@@ -57,17 +58,20 @@ if TYPE_CHECKING:
     from aegis_sdk.images.layers.tar import TarLayer
     from aegis_sdk.images.tree import Metadata
     from aegis_sdk.model import (
+        Cause,
         Check,
         Completed,
+        Ending,
         ImageConfig,
         ImageInfo,
         LayerInfo,
-        Mount,
         PluginInfo,
         Progress,
         Pruned,
         SandboxInfo,
+        State,
     )
+    from aegis_sdk.mount import Mount
     from aegis_sdk.output import Output
     from aegis_sdk.process import Process
     from aegis_sdk.sandbox import Sandbox
@@ -82,11 +86,13 @@ __all__ = [
     "AsyncSandbox",
     "BootFailed",
     "BootTimedOut",
+    "Cause",
     "Check",
     "CommandFailed",
     "CommandTimedOut",
     "Completed",
     "DriverUnavailable",
+    "Ending",
     "Entry",
     "FoundImage",
     "GuestDied",
@@ -120,6 +126,7 @@ __all__ = [
     "Sandbox",
     "SandboxClosed",
     "SandboxInfo",
+    "State",
     "TarLayer",
     "Unavailable",
     "diagnose",
@@ -137,17 +144,20 @@ _HOMES = {
     "images.layers.tar": ("TarLayer",),
     "images.tree": ("Metadata",),
     "model": (
+        "Cause",
         "Check",
         "Completed",
+        "Ending",
         "ImageConfig",
         "ImageInfo",
         "LayerInfo",
-        "Mount",
         "PluginInfo",
         "Progress",
         "Pruned",
         "SandboxInfo",
+        "State",
     ),
+    "mount": ("Mount",),
     "output": ("Output",),
     "process": ("Process",),
     "sandbox": ("Sandbox",),

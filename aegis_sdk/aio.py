@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from functools import partial, update_wrapper
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
@@ -14,7 +14,8 @@ from aegis_sdk.completion import listeners
 from aegis_sdk.engine.base import Engine
 from aegis_sdk.errors import SandboxClosed
 from aegis_sdk.image import Image, listener
-from aegis_sdk.model import Completed, Mount, Progress, SandboxInfo
+from aegis_sdk.model import Completed, Progress
+from aegis_sdk.mount import Mounts
 from aegis_sdk.output import Output, Tell
 from aegis_sdk.process import Process, StreamName, deadline_after, to_bytes
 from aegis_sdk.sandbox import Sandbox, checked
@@ -152,6 +153,16 @@ class AsyncProcess:
         """The name of the signal that killed it; None if none did, or none yet."""
         return self.sync.signal
 
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether it was killed because the guest had no more memory."""
+        return self.sync.out_of_memory
+
+    @property
+    def out_of_processes(self) -> bool:
+        """Whether it was refused a process because there were too many in the guest; known when it has ended."""
+        return self.sync.out_of_processes
+
     def output(self, timeout: float | None = None) -> AsyncIterator[tuple[StreamName, bytes]]:
         """Both streams, piece by piece as they come, each with the name of its stream; as ``Process.output``."""
         return _each(self.sync.output(timeout))
@@ -180,12 +191,14 @@ class AsyncSandbox:
         *,
         memory: int = 512,
         cpus: int = 1,
+        disk: int | None = None,
+        processes: int | None = None,
         writable: bool = False,
         pull: str = "missing",
         progress: Callable[[Progress], None] | None = None,
         driver: str | None = None,
         nested: bool = False,
-        mounts: Sequence[Mount] = (),
+        mounts: Mounts = (),
         engine: Engine | None = None,
     ) -> None:
         self._make = partial(
@@ -193,6 +206,8 @@ class AsyncSandbox:
             image,
             memory=memory,
             cpus=cpus,
+            disk=disk,
+            processes=processes,
             writable=writable,
             pull=pull,
             driver=driver,
@@ -203,8 +218,13 @@ class AsyncSandbox:
         self._progress = listener(progress)
         self._sandbox: Sandbox | None = None  # a constructor cannot wait for a boot
 
+    info = awaitable(Sandbox.info)
+    logs = awaitable(Sandbox.logs)
+    kill = awaitable(Sandbox.kill)
     pause = awaitable(Sandbox.pause)
     resume = awaitable(Sandbox.resume)
+    stop = awaitable(Sandbox.stop)
+    wait = awaitable(Sandbox.wait)
 
     @property
     def sync(self) -> Sandbox:
@@ -219,10 +239,6 @@ class AsyncSandbox:
     def id(self) -> str:
         """Its name among all sandboxes."""
         return self.sync.id
-
-    def info(self) -> SandboxInfo:
-        """What it is and how its boot went."""
-        return self.sync.info()
 
     async def run(
         self,

@@ -77,6 +77,7 @@ class Completion:
             signal=signal_name(end.signal),
             timed_out=self._timed_out,
             out_of_memory=end.out_of_memory,
+            out_of_processes=end.out_of_processes,
         )
 
     def _all(self, kind: Kind) -> bytes:

@@ -48,6 +48,7 @@ def of_completed(completed: Completed) -> str:
     """A command that has ended, with what it wrote."""
     how = _how(completed.exit_code, completed.signal)
     how += ", timed out" * completed.timed_out + ", out of memory" * completed.out_of_memory
+    how += ", out of processes" * completed.out_of_processes
     return (
         f"<div>{_title(completed.argv)} {how} after {completed.duration:.3f} s"
         f"{_stream(completed.stdout_bytes, _PRE)}{_stream(completed.stderr_bytes, _STDERR)}</div>"

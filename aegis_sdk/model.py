@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import enum
-import os
 import signal as signals
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import attrs
 
+from aegis_sdk.arguments import text as _text
+from aegis_sdk.arguments import whole as _whole
 from aegis_sdk.errors import InvalidValue
+from aegis_sdk.hints import hint
+from aegis_sdk.mount import Mount, in_order
 
 #: What a harness, a kernel and a shell need to come up and answer (MiB; measured, not guessed).
 MINIMUM_MEMORY = 96
+#: A shell, a pipe and what they start; and what the kernel can number, but for its own.
+MINIMUM_PROCESSES, MAXIMUM_PROCESSES = 16, 32_000
 PULL_POLICIES = ("always", "missing", "never")
 _LAST_LINES = 20
 MAXIMUM_CPUS = 16  # the guest kernel's NR_CPUS
-_KERNELS_PLACES = ("proc", "sys", "dev")
-MAXIMUM_MOUNTS = 4  # QEMU's microvm has 8 places for devices; disks and ports take the others
-
-
-def _absolute(path: str | os.PathLike[str]) -> str:
-    if path == "":  # which would be the current directory
-        raise InvalidValue("the source of a mount is empty")
-    try:
-        return os.path.abspath(os.fspath(path))  # noqa: PTH100  # as text, which the wire carries
-    except TypeError:
-        raise InvalidValue(f"the source of a mount is the path of a directory, not {path!r}") from None
 
 
 class Fixed(dict[str, Any]):  # Any: the field that holds it says of what
@@ -46,59 +40,33 @@ class Fixed(dict[str, Any]):  # Any: the field that holds it says of what
     clear = pop = popitem = setdefault = update = _refuse
 
 
-@attrs.frozen
-class Mount:
-    """A directory of the host that a guest sees, read-only: *source* here is *target* there.
-
-    What is mounted below *source* on the host is seen too.
-    """
-
-    source: str = attrs.field(converter=_absolute)
-    target: str
-    read_only: bool = True
-
-    def __attrs_post_init__(self) -> None:
-        _text("the source of a mount", self.source)
-        _text("the target of a mount", self.target)
-        start, *names = self.target.split("/")
-        if start or not names or names[0] in _KERNELS_PLACES or not {"", ".", ".."}.isdisjoint(names):
-            raise InvalidValue(
-                f"{self.target!r} cannot be the target of a mount",
-                hint="write an absolute path such as /data, without . and .., and not in /proc, /sys or /dev",
-            )
-        if self.read_only is not True:
-            raise InvalidValue("a mount that can be written to is not there yet", hint="leave out read_only=False")
-
-
-def _mounts(mounts: Iterable[Mount]) -> tuple[Mount, ...]:
-    made = tuple(mounts) if isinstance(mounts, Iterable) else (mounts,)
-    for mount in made:
-        if not isinstance(mount, Mount):
-            raise InvalidValue(f"{mount!r} is not a mount", hint='for example: mounts=[aegis.Mount("/data", "/data")]')
-    if len({mount.target for mount in made}) < len(made):
-        raise InvalidValue("two mounts have the same target")
-    if len(made) > MAXIMUM_MOUNTS:
-        raise InvalidValue(f"{len(made)} mounts are too many: a guest can have {MAXIMUM_MOUNTS}")
-    return tuple(sorted(made, key=lambda mount: mount.target))  # one in another has to come after it, or is hidden
-
-
 @attrs.frozen(kw_only=True)
 class SandboxSpec:
-    """What a new sandbox is to be; *memory* in MiB; *digest* if it must be just that image."""
+    """What a new sandbox is to be; *memory* and *disk* in MiB; *digest* if it must be just that image.
+
+    *disk* is what files may take in it, which are in its memory, *processes* how many may run; None is what the memory
+    allows.
+    """
 
     image: str = "base"
     memory: int = 512
     cpus: int = 1
+    disk: int | None = None
+    processes: int | None = None
     writable: bool = False
     pull: str = "missing"
     digest: str | None = None
     driver: str | None = None
     nested: bool = False
-    mounts: tuple[Mount, ...] = attrs.field(default=(), converter=_mounts)
+    mounts: tuple[Mount, ...] = attrs.field(default=(), converter=in_order)
 
     def __attrs_post_init__(self) -> None:
         _whole("memory", self.memory, at_least=MINIMUM_MEMORY, at_most=1 << 24, unit=" MiB")
         _whole("cpus", self.cpus, at_least=1, at_most=MAXIMUM_CPUS)
+        if self.disk is not None:
+            _whole("disk", self.disk, at_least=1, at_most=self.memory, unit=" MiB, the memory that it is in")
+        if self.processes is not None:
+            _whole("processes", self.processes, at_least=MINIMUM_PROCESSES, at_most=MAXIMUM_PROCESSES)
         image_reference(self.image)
         pull_policy(self.pull)
 
@@ -116,13 +84,6 @@ def pull_policy(word: str) -> str:
     if word not in PULL_POLICIES:
         raise InvalidValue(f"pull must be one of {', '.join(PULL_POLICIES)}, not {word!r}")
     return word
-
-
-def _whole(name: str, value: int, *, at_least: int, at_most: int, unit: str = "") -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidValue(f"{name} must be a whole number, not {value!r}")
-    if not at_least <= value <= at_most:
-        raise InvalidValue(f"{name} must be from {at_least} to {at_most}{unit}, not {value}")
 
 
 @attrs.frozen(kw_only=True)
@@ -249,17 +210,6 @@ class Command:
             _text("user", self.user)
 
 
-def _text(name: str, value: str) -> None:
-    if not isinstance(value, str):
-        raise InvalidValue(f"{name} must be text, not {value!r}", hint="convert it with str(...)")
-    if "\0" in value:
-        raise InvalidValue(f"{name} cannot hold a NUL character: {value!r}")
-    try:
-        value.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError as error:
-        raise InvalidValue(f"{name} is not text that UTF-8 can hold: {value!r}") from error
-
-
 @attrs.frozen(kw_only=True)
 class Exit:
     """How a command ended: *code* as a shell gives it, *signal* the number that killed it."""
@@ -267,6 +217,7 @@ class Exit:
     code: int
     signal: int | None = None
     out_of_memory: bool = False
+    out_of_processes: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -281,6 +232,17 @@ class Completed:
     signal: str | None = None
     timed_out: bool = False
     out_of_memory: bool = False
+    out_of_processes: bool = False
+
+    @property
+    def hint(self) -> str:
+        """What to do about it if the command failed for a limit of its guest; empty if that is not to be seen."""
+        return hint(
+            self.exit_code,
+            self.stderr_bytes,
+            out_of_memory=self.out_of_memory,
+            out_of_processes=self.out_of_processes,
+        )
 
     @property
     def stdout(self) -> str:
@@ -318,9 +280,19 @@ def signal_name(number: int | None) -> str | None:
         return f"signal {number}"
 
 
+class State(enum.StrEnum):
+    """What a sandbox does: FAILED is one that ended by neither its owner's will nor its own."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
 class Cause(enum.Enum):
     """Why a machine ended."""
 
+    CLOSED = "its sandbox was closed"
     STOPPED = "it was stopped by its owner"
     POWERED_OFF = "the guest powered off or restarted"
     PANICKED = "the guest's kernel panicked"
@@ -339,6 +311,12 @@ class Ending:
     detail: str = ""
     console: str = attrs.field(default="", repr=False)
 
+    @property
+    def state(self) -> State:
+        """What its sandbox is by now."""
+        wanted = self.cause in (Cause.CLOSED, Cause.STOPPED, Cause.POWERED_OFF)
+        return State.STOPPED if wanted else State.FAILED
+
     def __str__(self) -> str:
         return f"{self.cause.value}: {self.detail}" if self.detail else self.cause.value
 
@@ -350,9 +328,12 @@ class Ending:
 
 @attrs.frozen(kw_only=True)
 class SandboxInfo:
-    """A running sandbox.
+    """A sandbox, as it was when it was asked for.
 
     *driver_reason* says why it is this driver. *phases* are the named steps of its boot, in seconds, in their order.
+    *pid* is its monitor's process; *memory_used* are the bytes of this machine's memory that it takes, None where
+    that is not known, and once it has ended. *disk* and *processes* are as they were asked for; *memory* and *disk* are
+    in MiB.
     """
 
     id: str
@@ -366,6 +347,10 @@ class SandboxInfo:
     pid: int
     kernel: str
     phases: Mapping[str, float] = attrs.field(converter=Fixed, repr=False)
+    disk: int | None = None
+    processes: int | None = None
+    state: State = State.RUNNING
+    memory_used: int | None = None
 
 
 @attrs.frozen(kw_only=True)

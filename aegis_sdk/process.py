@@ -86,6 +86,16 @@ class Process:
         """The name of the signal that killed it, such as ``SIGTERM``; None if none did, or none yet."""
         return signal_name(self._conversation.exit.signal) if self._conversation.exit else None
 
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether it was killed because the guest had no more memory."""
+        return bool(self._conversation.exit and self._conversation.exit.out_of_memory)
+
+    @property
+    def out_of_processes(self) -> bool:
+        """Whether it was refused a process because there were too many in the guest; known when it has ended."""
+        return bool(self._conversation.exit and self._conversation.exit.out_of_processes)
+
     def output(self, timeout: float | None = None) -> Iterator[tuple[StreamName, bytes]]:
         """Both streams, piece by piece as they come, each with the name of its stream.
 
@@ -125,9 +135,8 @@ class Process:
 
     def end(self, grace: float = _GRACE) -> None:
         """SIGTERM, and SIGKILL *grace* seconds later, to it and all its children; does not wait for the end."""
-        if isinstance(grace, bool) or not isinstance(grace, (int, float)) or not 0 <= grace <= _LONGEST_GRACE:
-            raise InvalidValue(f"grace must be seconds, from 0 to {_LONGEST_GRACE}, not {grace!r}")
-        self._ask(lambda channel, deadline: requests.end(channel, self._id, grace, deadline=deadline))
+        seconds = seconds_of_grace(grace)
+        self._ask(lambda channel, deadline: requests.end(channel, self._id, seconds, deadline=deadline))
 
     def resize(self, rows: int, cols: int) -> None:
         """Tell it that its terminal has another size, in characters; fine if it has ended."""
@@ -251,7 +260,7 @@ class Process:
         ending = self._engine.ending(self._sandbox, timeout=_ANSWER)
         if ending is None:
             raise ProtocolViolation(f"the guest's harness dropped the connection of {' '.join(self.argv)!r}")
-        if ending.cause is Cause.STOPPED:
+        if ending.cause is Cause.CLOSED:
             raise SandboxClosed(f"the sandbox was closed while {' '.join(self.argv)!r} ran")
         raise GuestDied(f"the guest ended while {' '.join(self.argv)!r} ran: {ending}{ending.last_words()}")
 
@@ -263,6 +272,13 @@ def deadline_after(timeout: float | None) -> float | None:
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
         raise InvalidValue(f"timeout must be seconds, more than 0, or None for no limit; not {timeout!r}")
     return None if timeout == math.inf else time.monotonic() + timeout
+
+
+def seconds_of_grace(grace: float) -> float:
+    """*grace*, if it is a time between SIGTERM and SIGKILL that can be meant."""
+    if isinstance(grace, bool) or not isinstance(grace, (int, float)) or not 0 <= grace <= _LONGEST_GRACE:
+        raise InvalidValue(f"grace must be seconds, from 0 to {_LONGEST_GRACE}, not {grace!r}")
+    return float(grace)
 
 
 def to_bytes(data: bytes | str) -> bytes:

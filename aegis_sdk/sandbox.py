@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import os
+import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
+
+import attrs
 
 from aegis_sdk.completion import listeners
 from aegis_sdk.engine.base import Engine
 from aegis_sdk.engine.connect import engine_here
-from aegis_sdk.errors import CommandFailed, CommandTimedOut, InvalidValue
+from aegis_sdk.errors import CommandFailed, CommandTimedOut, InvalidValue, SandboxClosed
 from aegis_sdk.image import Image, listener
-from aegis_sdk.model import (
-    Command,
-    Completed,
-    Mount,
-    Progress,
-    SandboxInfo,
-    SandboxSpec,
-    printable,
-)
+from aegis_sdk.model import Cause, Command, Completed, Ending, Progress, SandboxInfo, SandboxSpec, printable
+from aegis_sdk.mount import Mounts
 from aegis_sdk.output import Tell
-from aegis_sdk.process import Process, deadline_after, to_bytes
+from aegis_sdk.process import Process, deadline_after, seconds_of_grace, to_bytes
 
 _LAST_LINES = 10
+_GLANCE = 0.25  # Ctrl-C is heard in between, whichever thread the kernel gives it to
 
 
 class Sandbox:
@@ -33,10 +31,12 @@ class Sandbox:
 
     *image* is what fills its file system: an Image, or a reference as for ``docker pull``, which is pulled first if it
     is not here, as *progress* hears; with *pull* ``always`` its registry is asked each time, with ``never`` not at all.
-    *memory* is in MiB; *writable* puts a throw-away layer over the read-only root. *driver* is ``auto``, or the name of
-    one. With *nested* the guest can run machines of its own: it has a /dev/kvm. *mounts* are directories of the host
-    that it sees. Unavailable says what this machine lacks, ImageNotFound and ImageFailed what is wrong with the image,
-    BootFailed which step of the boot went wrong.
+    *memory* is in MiB; so is *disk*, what files may take in the guest, which keeps them in its memory: about two thirds
+    of it by default. *processes* is how many may run in it, four for each MiB by default. *writable* puts a throw-away
+    layer over the read-only root. *driver* is ``auto``, or the name of one. With *nested* the guest can run machines of
+    its own: it has a /dev/kvm. *mounts* are directories of the host that it sees: Mounts, or where in the guest is to
+    be what, as in ``{"/workspace": "./project"}``. Unavailable says what this machine lacks, ImageNotFound and
+    ImageFailed what is wrong with the image, BootFailed which step of the boot went wrong.
     """
 
     def __init__(
@@ -45,12 +45,14 @@ class Sandbox:
         *,
         memory: int = 512,
         cpus: int = 1,
+        disk: int | None = None,
+        processes: int | None = None,
         writable: bool = False,
         pull: str = "missing",
         progress: Callable[[Progress], None] | None = None,
         driver: str | None = None,
         nested: bool = False,
-        mounts: Sequence[Mount] = (),
+        mounts: Mounts = (),
         engine: Engine | None = None,
     ) -> None:
         reference, digest = (image.reference, image.info.digest) if isinstance(image, Image) else (image, None)
@@ -59,6 +61,8 @@ class Sandbox:
             digest=digest,
             memory=memory,
             cpus=cpus,
+            disk=disk,
+            processes=processes,
             writable=writable,
             pull=pull,
             driver=driver,
@@ -68,6 +72,7 @@ class Sandbox:
         self._engine = engine or (image.engine if isinstance(image, Image) else engine_here())
         self._info = self._engine.create(spec, report=listener(progress))
         self._processes: set[Process] = set()
+        self._ending: Ending | None = None  # until it is closed
         self._close = weakref.finalize(self, _remove, self._engine, self._info.id, os.getpid(), self._processes)
 
     @property
@@ -76,8 +81,15 @@ class Sandbox:
         return self._info.id
 
     def info(self) -> SandboxInfo:
-        """What it is and how its boot went."""
-        return self._info
+        """What it is, how its boot went, and what it does now: also when it has ended."""
+        if now := self._engine.info(self.id):
+            return now
+        return attrs.evolve(self._info, state=self._how_it_ended().state)
+
+    def logs(self) -> str:
+        """The end of what the guest's console has said, at most 64 KiB of it, also when it has ended."""
+        now = self._engine.logs(self.id)
+        return self._how_it_ended().console if now is None else now
 
     def run(
         self,
@@ -187,9 +199,34 @@ class Sandbox:
         """Let a paused guest go on; its clock is right. Fine if it runs."""
         self._engine.resume(self._info.id)
 
+    def wait(self, timeout: float | None = None) -> Ending:
+        """Wait for the guest's end, and say how it ended; TimeoutError after *timeout* seconds, and it runs on."""
+        deadline = deadline_after(timeout)
+        while True:
+            left = _GLANCE if deadline is None else max(0.0, deadline - time.monotonic())
+            if ending := self._engine.ending(self.id, timeout=min(left, _GLANCE)):
+                return self._how_it_ended() if ending.cause is Cause.CLOSED else ending
+            if left <= 0:
+                raise TimeoutError(f"the sandbox {self.id} runs on after {timeout} s")
+
+    def stop(self, grace: float = 5.0) -> None:
+        """End the guest in order: SIGTERM for all that runs in it, then it powers off.
+
+        It is killed when *grace* seconds are over, of which its commands have four fifths. Who waits for one of them
+        gets GuestDied. A paused guest goes on for it. Fine if it has ended; ``close`` is still to come.
+        """
+        self._engine.stop(self.id, grace=seconds_of_grace(grace))
+
+    def kill(self) -> None:
+        """End the guest at once, with all that runs in it. Fine if it has ended; ``close`` is still to come."""
+        self._engine.stop(self.id, grace=0.0)
+
     def close(self) -> None:
-        """End the guest at once, with all that runs in it; fine if it has ended."""
-        self._close()
+        """End the guest at once, with all that runs in it, and give back all that it used; fine if it has ended."""
+        self._ending = self._close() or self._ending
+
+    def _how_it_ended(self) -> Ending:
+        return self._ending or Ending(cause=Cause.CLOSED)
 
     def __enter__(self) -> Self:
         return self
@@ -200,12 +237,18 @@ class Sandbox:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Sandbox {self.id} image={self._info.image!r} {'running' if self._close.alive else 'closed'}>"
+        return f"<Sandbox {self.id} image={self._info.image!r} {self._state()}>"
+
+    def _state(self) -> str:
+        """In a word, what it does now; in a forked child, where it is nobody's, it is closed."""
+        with suppress(SandboxClosed):
+            return self.info().state if self._close.alive else "closed"
+        return "closed"
 
     def _repr_html_(self) -> str:
         from aegis_sdk import display
 
-        return display.of_sandbox(self._info, state="running" if self._close.alive else "closed")
+        return display.of_sandbox(self._info, state=self._state())
 
 
 def checked(completed: Completed) -> Completed:
@@ -219,15 +262,17 @@ def checked(completed: Completed) -> Completed:
     how = f"was ended by {completed.signal}" if completed.signal else f"failed with exit code {completed.exit_code}"
     if completed.out_of_memory:
         how += ", because the guest ran out of memory"
-    raise CommandFailed(f"{command!r} {how}{last}", result=completed)
+    elif completed.out_of_processes:
+        how += ", because the guest reached its limit of processes"
+    raise CommandFailed(f"{command!r} {how}{last}", hint=completed.hint, result=completed)
 
 
-def _remove(engine: Engine, sandbox: str, owner: int, processes: set[Process]) -> None:
+def _remove(engine: Engine, sandbox: str, owner: int, processes: set[Process]) -> Ending | None:
     # A forked child holds a copy of the object, not the sandbox.
     if os.getpid() != owner:
-        return
+        return None
     try:
-        engine.remove(sandbox)
+        return engine.remove(sandbox)
     finally:
         for process in list(processes):
             process.close()

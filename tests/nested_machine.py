@@ -58,7 +58,7 @@ def main(command: Sequence[str]) -> int:
 def _run(command: Sequence[str]) -> int:
     start = time.monotonic()
     env = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    mounts = [aegis.Mount("/", "/mnt/host")]
+    mounts = [aegis.Mount("/", "/mnt/host", read_only=True)]
     with (
         aegis.Sandbox(driver="qemu", nested=True, memory=_MEMORY, writable=True, mounts=mounts) as vm,
         vm.start("sh", "-c", _MACHINE, "sh", str(Path.cwd()), *command, env=env) as process,

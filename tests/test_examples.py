@@ -15,6 +15,7 @@ SAYS = {
     "asynchronous.py": r"answers: 0 1 2 3 4 5 6 7 8 9",
     "hello.py": r"hello from Linux \d.*\nexit code 0 after",
     "images.py": r"(layer \d of 3: (fetch|unpack) done, \d+ bytes\n)+127\S+/python:1 sha256:[0-9a-f]{64}\n2\n$",
+    "mounted_project.py": r"the guest: rm: .*Read-only file system\nits result: 3\n$",
     "streaming.py": (
         r"step 1\nstep 2\nstep 3\nexit code 0\nsaid: working\nwarned: careful\nexit code 3 and in all 'working\\n'\n"
         r"6 \* 7 = 42\n2 \^ 64 = 18446744073709551616\na terminal of 50 132\nexit code 130\n$"

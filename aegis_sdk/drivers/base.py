@@ -8,15 +8,23 @@ from typing import Protocol
 
 import attrs
 
-from aegis_sdk.model import Check, Ending
+from aegis_sdk.model import Cause, Check, Ending
+
+
+@attrs.frozen
+class Shared:
+    """A directory of the host that a guest sees, and whether it can only be read, which the driver enforces."""
+
+    directory: Path
+    read_only: bool = True
 
 
 @attrs.frozen(kw_only=True)
 class BootPlan:
     """What a driver boots: a name for process lists, two read-only disks, MiB of memory, CPUs.
 
-    *nested* if the guest is to have a /dev/kvm that works; the directories *shared* with it, all read-only, have the
-    virtio-fs tags aegis0, aegis1, ...
+    *nested* if the guest is to have a /dev/kvm that works; the directories *shared* with it have the virtio-fs tags
+    aegis0, aegis1, ...
     """
 
     name: str
@@ -25,7 +33,7 @@ class BootPlan:
     memory: int
     cpus: int
     nested: bool = False
-    shared: tuple[Path, ...] = ()
+    shared: tuple[Shared, ...] = ()
 
 
 class Machine(Protocol):
@@ -47,8 +55,21 @@ class Machine(Protocol):
     def resume(self) -> None:
         """Let it go on; its clock is right. Fine if it runs or has ended."""
 
-    def kill(self) -> None:
-        """End the machine at once, paused or not; fine if it has ended."""
+    @property
+    def paused(self) -> bool:
+        """Whether its processors stand still."""
+
+    def memory_used(self) -> int | None:
+        """Bytes of this machine's memory that its monitor takes; None if that is not known."""
+
+    def logs(self) -> str:
+        """The end of what its console has said so far, safe to show."""
+
+    def retire(self) -> None:
+        """From here on its end, however it comes, is the will of its owner; does not end it."""
+
+    def kill(self, cause: Cause = Cause.STOPPED) -> None:
+        """End the machine at once, paused or not, for that cause; fine if it has ended."""
 
     def wait(self, timeout: float | None = None) -> Ending | None:
         """How the machine ended; None if it has not after *timeout* seconds."""

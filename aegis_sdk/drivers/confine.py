@@ -13,7 +13,7 @@ import sys
 
 # By their numbers: the modules that name them take longer to import than all of this takes to run.
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38  # linux/prctl.h
-_SIGKILL, _RLIMIT_CORE = 9, 4
+_SIGKILL, _RLIMIT_FSIZE, _RLIMIT_CORE = 9, 1, 4
 _GLANCE = 0.25
 
 
@@ -28,12 +28,21 @@ def main() -> None:
         sys.exit("the process that wanted this machine has gone")  # before its death could be a signal
     libc = ctypes.CDLL(None, use_errno=True)
     _checked(libc.setrlimit(_RLIMIT_CORE, (ctypes.c_ulong * 2)(0, 0)), "setrlimit")
+    _lift(libc, _RLIMIT_FSIZE)  # the guest's memory may be a file
     os.chdir("/")
     if not command[0].endswith(".py"):
         os.execv(command[0], command)
     sys.argv = command
     with open(command[0], "rb") as file:  # noqa: PTH123  # runpy and pathlib would take longer than all of this, too
         exec(compile(file.read(), command[0], "exec"), {"__name__": "__main__"})  # noqa: S102  # a file of ours
+
+
+def _lift(libc: ctypes.CDLL, resource: int) -> None:
+    """Raise a limit as far as its owner lets everyone raise it."""
+    limits = (ctypes.c_ulong * 2)()
+    _checked(libc.getrlimit(resource, limits), "getrlimit")
+    limits[0] = limits[1]
+    _checked(libc.setrlimit(resource, limits), "setrlimit")
 
 
 def _checked(result: int, what: str) -> None:

@@ -189,8 +189,21 @@ class ProcessMachine:
     def resume(self) -> None:
         self._reactor.ask_and_wait(self._resume)
 
-    def kill(self) -> None:
-        self._reactor.ask(partial(self._end, Cause.STOPPED))
+    @property
+    def paused(self) -> bool:
+        return self._paused
+
+    def memory_used(self) -> int | None:
+        return self._vmm.memory_used()
+
+    def logs(self) -> str:
+        return str(self._console)
+
+    def retire(self) -> None:
+        self._reactor.ask(self._retire)
+
+    def kill(self, cause: Cause = Cause.STOPPED) -> None:
+        self._reactor.ask(partial(self._end, cause))
 
     def wait(self, timeout: float | None = None) -> Ending | None:
         # A garbage collection in the machine's own thread may end up here, and would wait for itself.
@@ -304,6 +317,9 @@ class ProcessMachine:
             return False
         self._still += 1
         return self._still >= _STILL_TICKS
+
+    def _retire(self) -> None:
+        self._fate = self._fate or (Cause.STOPPED, "")
 
     def _end(self, cause: Cause, detail: str = "") -> None:
         self._fate = self._fate or (cause, detail)

@@ -12,6 +12,7 @@ from typing import BinaryIO
 import attrs
 
 from aegis_sdk.drivers import qmp
+from aegis_sdk.drivers.base import Shared
 from aegis_sdk.drivers.machine import ProcessMachine, Wires, above_standard
 
 PORT = "aegis"
@@ -30,7 +31,7 @@ class QemuLine:
     halts_in_silence: bool = attrs.field(default=False, init=False)
 
     @classmethod
-    def lay(cls, wires: Wires, shared: Iterable[Path], undo: ExitStack) -> QemuLine:
+    def lay(cls, wires: Wires, shared: Iterable[Shared], undo: ExitStack) -> QemuLine:
         """Socket pairs, and a pipe for each directory *shared*; QEMU's ends, and the sharers', are in *wires*."""
         port, console, control = (wires.join(name, undo) for name in ("port", "console", "monitor"))
         return cls(port, console, control, tuple(_pipes(shared, wires, undo)))
@@ -65,9 +66,9 @@ def sharer(number: int) -> str:
     return f"sharer{number}"
 
 
-def _pipes(shared: Iterable[Path], wires: Wires, undo: ExitStack) -> Iterator[tuple[Path, BinaryIO]]:
-    for number, directory in enumerate(shared):
+def _pipes(shared: Iterable[Shared], wires: Wires, undo: ExitStack) -> Iterator[tuple[Path, BinaryIO]]:
+    for number, each in enumerate(shared):
         here, there = os.pipe()
         ours = undo.enter_context(open(above_standard(here), "rb", buffering=0))  # noqa: PTH123, SIM115  # on the stack
         wires.give(sharer(number), there, undo)
-        yield directory, ours
+        yield each.directory, ours

@@ -1,17 +1,18 @@
 """Shares directories with a machine, then becomes its monitor.
 
-    python -I -S share.py VIRTIOFSD OPTIONS [DESCRIPTOR DIRECTORY]... -- PROGRAM ARGUMENT...
+    python -I -S share.py VIRTIOFSD [DESCRIPTOR ACCESS OPTIONS FILTER DIRECTORY]... -- PROGRAM ARGUMENT...
     python -I -S share.py -- (only tries whether directories can be shared here)
 
 Run as a program of its own between ``confine.py`` and QEMU, with the standard library alone. Each directory gets a
 virtiofsd, whose connection is a device of the machine's: the first has the tag ``aegis0``, and so on. It alone keeps
-the DESCRIPTOR, the end of a pipe, so that who started this hears of its end.
+the DESCRIPTOR, the end of a pipe, so that who started this hears of its end. FILTER is a seccomp filter in hexadecimal.
 
 A virtiofsd is PID 1 of a process namespace of its own, has no network and a file system in which nothing can be
-written, and dies with the monitor. Its connection is made in its own network namespace, so that it has no name in the
-file system, and nobody else can take it.
+written, but for the DIRECTORY if ACCESS is ``rw``, and dies with the monitor. Its connection is made in its own network
+namespace, so that it has no name in the file system, and nobody else can take it.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -20,6 +21,7 @@ import signal
 import socket
 import struct
 import sys
+from collections.abc import Iterator
 
 if sys.platform != "linux":
     sys.exit("directories can be shared from Linux only")
@@ -29,8 +31,9 @@ _CLONE_NEWNS, _CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 0x20000, 0x10000000
 # linux/mount.h
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
 _MS_BIND, _MS_REC, _MS_PRIVATE = 1 << 12, 1 << 14, 1 << 18
-_AT_FDCWD, _AT_RECURSIVE, _MOUNT_ATTR_RDONLY = -100, 0x8000, 1  # linux/fcntl.h, linux/mount.h
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_AT_FDCWD, _AT_RECURSIVE = -100, 0x8000  # linux/fcntl.h
+_MOUNT_ATTR_RDONLY, _MOUNT_ATTR_NOSUID, _MOUNT_ATTR_NODEV = 1, 2, 4  # linux/mount.h
+_PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 1, 22, 2  # linux/prctl.h, linux/seccomp.h
 _LISTENER, _DIRECTORY, _ALIVE = 3, 4, 5
 _SOURCE = f"source=/proc/self/fd/{_DIRECTORY}/"  # however it is named: in an option a comma would end the name
 _MOST_FILES = 1_000_000  # virtiofsd holds one open for each that the guest has seen
@@ -46,10 +49,11 @@ def main() -> None:
     if not program:
         _share([], "/", -1)
         return
-    virtiofsd, options, *shared = sys.argv[1:end]
-    command = [virtiofsd, f"--fd={_LISTENER}", "--rlimit-nofile=0", "-o", f"{_SOURCE},{options}"]
-    for number, (alive, directory) in enumerate(zip(shared[::2], shared[1::2], strict=True)):
-        connection = _share(command, directory, int(alive))
+    virtiofsd, *words = sys.argv[1:end]
+    for number in range(len(words) // 5):
+        alive, access, options, rules, directory = words[5 * number :][:5]
+        command = [virtiofsd, f"--fd={_LISTENER}", "--rlimit-nofile=0", "-o", f"{_SOURCE},{options}"]
+        connection = _share(command, directory, int(alive), writable=access == "rw", rules=bytes.fromhex(rules))
         os.close(int(alive))
         os.set_inheritable(connection, True)
         tag = f"aegis{number}"
@@ -58,13 +62,15 @@ def main() -> None:
     os.execv(program[0], program)
 
 
-def _share(virtiofsd: list[str], directory: str, alive: int) -> int:
+def _share(virtiofsd: list[str], directory: str, alive: int, *, writable: bool = False, rules: bytes = b"") -> int:
     """The connection to a new *virtiofsd* for *directory*; an empty command only tries."""
     ours, theirs = socket.socketpair()
     child, users = _clone()
     if not child:
         ours.close()
-        _live(virtiofsd, directory, theirs, alive, users=users)
+        with _dying(directory):
+            _isolate(users=users)
+            _live(virtiofsd, _mounted(directory, writable=writable), theirs, alive, rules)
     theirs.close()
     with ours:
         descriptors = socket.recv_fds(ours, 1, 1)[1]
@@ -86,21 +92,33 @@ def _clone() -> tuple[int, bool]:
     sys.exit(f"this user may not make namespaces: {os.strerror(ctypes.get_errno())}")
 
 
-def _live(virtiofsd: list[str], directory: str, parent: socket.socket, alive: int, *, users: bool) -> None:
+@contextlib.contextmanager
+def _dying(directory: str) -> Iterator[None]:
+    """End this process, with whoever started it, or when it cannot go on, in words."""
     try:
         _checked(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
-        _isolate(users=users)
-        place = _mounted(directory)
-        listener = _connect(parent)
-        if virtiofsd:
-            _allow_many_files()
-            _give({_LISTENER: listener, _DIRECTORY: place, _ALIVE: alive})
-            os.closerange(_ALIVE + 1, 1 << 30)  # what the monitor is given is the monitor's
-            os.execv(virtiofsd[0], virtiofsd)
+        yield
     except OSError as error:
         os.write(2, os.fsencode(f"{directory} cannot be shared: {error}\n"))
     finally:
         os._exit(1)
+
+
+def _live(virtiofsd: list[str], place: int, parent: socket.socket, alive: int, rules: bytes) -> None:
+    listener = _connect(parent)
+    if virtiofsd:
+        _allow_many_files()
+        _give({_LISTENER: listener, _DIRECTORY: place, _ALIVE: alive})
+        os.closerange(_ALIVE + 1, 1 << 30)  # what the monitor is given is the monitor's
+        _obey(rules)
+        os.execv(virtiofsd[0], virtiofsd)
+
+
+def _obey(rules: bytes) -> None:
+    """Have the kernel keep this process, which can gain no privileges, to the seccomp filter *rules*."""
+    held = ctypes.create_string_buffer(rules, len(rules))
+    program = struct.pack("HxxxxxxP", len(rules) // 8, ctypes.addressof(held))  # struct sock_fprog
+    _checked(_libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, program, 0, 0), "prctl")
 
 
 def _isolate(*, users: bool) -> None:
@@ -111,9 +129,7 @@ def _isolate(*, users: bool) -> None:
     here = os.open("/", os.O_PATH | os.O_DIRECTORY)
     _go_to_the_top(here)
     _checked(_libc.mount(None, b"/", None, ctypes.c_ulong(_MS_REC | _MS_PRIVATE), None), "mount / privately")
-    attributes = struct.pack("4Q", _MOUNT_ATTR_RDONLY, 0, 0, 0)  # struct mount_attr
-    done = _libc.syscall(_MOUNT_SETATTR, _AT_FDCWD, b"/", _AT_RECURSIVE, attributes, len(attributes))
-    _checked(done, "make all mounts read-only")
+    _set_attributes(b"/", _AT_RECURSIVE, _MOUNT_ATTR_RDONLY, 0)
     os.fchdir(here)
     os.chroot(".")
     flags = ctypes.c_ulong(_MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
@@ -129,14 +145,22 @@ def _go_to_the_top(here: int) -> None:
     os.chroot(".")
 
 
-def _mounted(directory: str) -> int:
-    """*directory*, made a mount of its own.
+def _set_attributes(path: bytes, flags: int, wanted: int, unwanted: int) -> None:
+    attributes = struct.pack("4Q", wanted, unwanted, 0, 0)  # struct mount_attr
+    done = _libc.syscall(_MOUNT_SETATTR, _AT_FDCWD, path, flags, attributes, len(attributes))
+    _checked(done, "change what may be written to")
+
+
+def _mounted(directory: str, *, writable: bool) -> int:
+    """*directory*, made a mount of its own; what is mounted below is never writable.
 
     Whoever holds a directory that is moved out of it finds nothing above; from one that is moved out of a mere chroot,
     ".." leads to the root of the host.
     """
     name = os.fsencode(directory)
     _checked(_libc.mount(name, name, None, ctypes.c_ulong(_MS_BIND | _MS_REC), None), "mount it on itself")
+    if writable:
+        _set_attributes(name, 0, _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV, _MOUNT_ATTR_RDONLY)
     return os.open(directory, os.O_PATH | os.O_DIRECTORY)
 
 

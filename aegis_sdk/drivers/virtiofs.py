@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from aegis_sdk import packages
+from aegis_sdk.drivers import seccomp
+from aegis_sdk.drivers.base import Shared
 from aegis_sdk.errors import DriverUnavailable
 from aegis_sdk.model import Check, printable
 
@@ -16,11 +18,12 @@ _SHARE = Path(__file__).with_name("share.py")
 # Written in Rust, and before QEMU 8.0 in C.
 _PROGRAMS = ("/usr/libexec/virtiofsd", "/usr/lib/virtiofsd", "/usr/lib/qemu/virtiofsd", "/usr/libexec/qemu/virtiofsd")
 _OPTIONS = "cache=auto,sandbox=chroot"
-# It has to read whatever is there; what could change an owner or a file is dropped. (The other one has no such option.)
-_OPTIONS_OF_C = f"{_OPTIONS},log_level=err,modcaps=-chown:-fowner:-fsetid:-mknod:-setfcap:-setuid:-setgid"
+# It has to read whatever is there; what could change an owner is dropped. (The other one has no such option.)
+_OPTIONS_OF_C = f"{_OPTIONS},log_level=err,modcaps=-chown:-fsetid:-mknod:-setfcap:-setuid:-setgid"
+_NO_WRITER = ":-fowner"  # who changes the modes and times of others' files
 
 
-def command(directories: Iterable[tuple[int, Path]], monitor: Sequence[str]) -> list[str]:
+def command(directories: Iterable[tuple[int, Shared]], monitor: Sequence[str]) -> list[str]:
     """The command that shares *directories* and becomes *monitor*; DriverUnavailable if there is no way to share.
 
     Each directory has its descriptor, which is closed when nobody shares it any more.
@@ -28,11 +31,17 @@ def command(directories: Iterable[tuple[int, Path]], monitor: Sequence[str]) -> 
     program = _find()
     if not program:
         raise DriverUnavailable("virtiofsd, which shares directories, is not installed", hint=_hint())
-    if refused := _refused(program):
+    if refused := _refused():
         raise DriverUnavailable(f"directories cannot be shared here: {refused}", hint=_how_to_be_allowed())
-    options = _OPTIONS_OF_C if _is_in_c(program) else _OPTIONS
-    words = (str(word) for pair in directories for word in pair)
-    return [*_share(), program, options, *words, "--", *monitor]
+    words = (word for pipe, shared in directories for word in (str(pipe), *_terms(program, shared)))
+    return [*_share(), program, *words, "--", *monitor]
+
+
+def _terms(program: str, shared: Shared) -> tuple[str, ...]:
+    """How *program* is to share it: what ``share.py`` takes after the descriptor."""
+    options = _OPTIONS_OF_C + (_NO_WRITER if shared.read_only else "") if _is_in_c(program) else _OPTIONS
+    rules = seccomp.for_sharing(read_only=shared.read_only)
+    return "ro" if shared.read_only else "rw", options, rules.hex(), str(shared.directory)
 
 
 def arguments(memory: int) -> tuple[str, ...]:
@@ -49,7 +58,7 @@ def check() -> Check:
     program = _find()
     if not program:
         return Check(name=name, ok=False, seen="virtiofsd is not installed", fix=_hint(), required=False)
-    if refused := _refused(program):
+    if refused := _refused():
         return Check(name=name, ok=False, seen=refused, fix=_how_to_be_allowed(), required=False)
     return Check(name=name, ok=True, seen=program, required=False)
 
@@ -69,10 +78,8 @@ def _is_in_c(program: str) -> bool:
     return "/qemu/" in program
 
 
-def _refused(program: str) -> str:
-    """Why this user cannot have a read-only view of the file system, or *program* not use it; empty if all is well."""
-    if os.geteuid() and os.getgroups():
-        return f"{program} gives up all groups, which it may not for a user who is in further ones"
+def _refused() -> str:
+    """Why this user cannot have a view of the file system of its own; empty if all is well."""
     try:
         done = subprocess.run([*_share(), "--"], stderr=subprocess.PIPE, timeout=20, check=False)
     except (OSError, subprocess.SubprocessError) as error:

@@ -70,6 +70,12 @@ class Vmm:
         except OSError:
             return False  # a thread has just ended
 
+    def memory_used(self) -> int | None:
+        """Bytes of memory that it takes; None once it has ended, and where nothing says so."""
+        with suppress(OSError):
+            return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return None
+
     def send(self, number: signal.Signals) -> None:
         """Send it a signal; fine if it has ended."""
         self._child.send(number)

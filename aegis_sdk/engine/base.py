@@ -32,8 +32,20 @@ class Engine(Protocol):
     def resume(self, sandbox: str) -> None:
         """Let the sandbox go on, its clock right. Fine if it runs or has ended."""
 
-    def remove(self, sandbox: str) -> None:
-        """End the sandbox, and give back all that it used; fine if it has ended or is unknown."""
+    def info(self, sandbox: str) -> SandboxInfo | None:
+        """What the sandbox is now, also when it has ended; None if it was removed."""
+
+    def logs(self, sandbox: str) -> str | None:
+        """The end of what its console has said, safe to show, at most 64 KiB of it; None if it was removed."""
+
+    def stop(self, sandbox: str, *, grace: float) -> None:
+        """End the sandbox: SIGTERM for all its commands, then it powers off; after *grace* seconds it is killed.
+
+        Fine if it has ended or is unknown. What it was stays known until it is removed.
+        """
+
+    def remove(self, sandbox: str) -> Ending | None:
+        """End the sandbox at once, and give back all that it used; how it ended, None if it is unknown."""
 
     def pull_image(self, reference: str, *, pull: str, report: Report) -> ImageInfo:
         """Have an image in the cache, asking its source ``always``, only if it is ``missing``, or ``never``.

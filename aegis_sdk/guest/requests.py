@@ -9,13 +9,13 @@ import base64
 import json
 import os
 import time
-from collections.abc import Sequence
 
 import attrs
 
 from aegis_sdk.errors import BootFailed, ProtocolViolation
 from aegis_sdk.guest.channel import Channel
-from aegis_sdk.model import Command, Exit, TerminalSize, printable
+from aegis_sdk.model import Command, Exit, SandboxSpec, TerminalSize, printable
+from aegis_sdk.mount import Mount
 
 PROTOCOL = 1
 _TEXT_LIMIT = 4096
@@ -47,14 +47,12 @@ class NotStarted:
 Event = Started | NotStarted | Exit
 
 
-def boot(
-    channel: Channel, *, writable: bool, hostname: str, cwd: str, mounts: Sequence[str], deadline: float
-) -> Booted:
+def boot(channel: Channel, spec: SandboxSpec, *, hostname: str, cwd: str, deadline: float) -> Booted:
     """Tell the harness how to finish its boot, on the connection that becomes its control connection.
 
-    *cwd* is a directory to be made if it is missing, or empty. *mounts* are the places of the directories that the
-    machine shares, in its order. BootFailed if a step failed; EOFError if the guest ends;
-    TimeoutError at the deadline (monotonic).
+    *cwd* is a directory to be made if it is missing, or empty. The machine shares the directories of the mounts of
+    *spec* in their order. BootFailed if a step failed; EOFError if the guest ends; TimeoutError at the deadline
+    (monotonic).
     """
     channel.send_line({"call": "control"}, deadline=deadline)
     # It is answered when the guest is up: the time of day that comes next is not as old as its kernel's boot.
@@ -64,11 +62,17 @@ def boot(
         "time_ns": time.time_ns(),
         "entropy": base64.b64encode(os.urandom(32)).decode(),
         "hostname": hostname,
-        "writable": writable,
+        "writable": spec.writable,
         "cwd": cwd,
-        "mounts": [{"tag": f"aegis{number}", "target": target} for number, target in enumerate(mounts)],
+        "disk_mib": spec.disk or 0,
+        "processes": spec.processes or 0,
+        "mounts": [_mount(number, mount) for number, mount in enumerate(spec.mounts)],
     }
     return _booted(_ask(channel, "boot", settings, deadline))
+
+
+def _mount(number: int, mount: Mount) -> dict[str, object]:
+    return {"tag": f"aegis{number}", "target": mount.target, "read_only": mount.read_only}
 
 
 def set_clock(channel: Channel, *, deadline: float) -> None:
@@ -148,6 +152,14 @@ def resize(channel: Channel, identity: str, size: TerminalSize, *, deadline: flo
     return _call(channel, {"call": "resize", "id": identity, "rows": size.rows, "cols": size.cols}, deadline)
 
 
+def stop(channel: Channel, grace: float, *, deadline: float) -> None:
+    """Have the guest end its commands, within *grace* seconds, and then itself; does not wait for that.
+
+    The connection is to be kept until the guest has ended. TimeoutError at the deadline.
+    """
+    channel.send_line({"call": "stop", "grace": grace}, deadline=deadline)
+
+
 def event(payload: bytes) -> Event:
     """What a process's event says."""
     try:
@@ -161,7 +173,12 @@ def event(payload: bytes) -> Event:
             return NotStarted(_code(words), _text(words, "message"))
         case "exited":
             number = None if words.get("signal") is None else _integer(words, "signal")
-            return Exit(code=_code(words), signal=number, out_of_memory=words.get("oom") is True)
+            return Exit(
+                code=_code(words),
+                signal=number,
+                out_of_memory=words.get("oom") is True,
+                out_of_processes=words.get("full") is True,
+            )
         case other:
             raise ProtocolViolation(f"the guest sent an unknown event {str(other)[:80]!r}")
 

@@ -17,11 +17,16 @@ type Settings struct {
 	Hostname string
 	Writable bool
 	Cwd      string
+	DiskMiB  int64 // what files may take; 0 for what the memory allows
+	Limit    int64 // of processes; 0 for what the memory allows
 	Mounts   []Mount
 }
 
 // Mount is a directory that the host shares under a tag, and where the guest is to have it.
-type Mount = struct{ Tag, Target string }
+type Mount = struct {
+	Tag, Target string
+	ReadOnly    bool
+}
 
 // Story is a boot under way: its named steps and how long each took.
 type Story struct {
@@ -46,7 +51,7 @@ func (s *Story) Step(name string, run func() error) error {
 
 // Finish does all that needs the host's settings.
 func (s *Story) Finish(settings Settings) error {
-	layers := &layers{writable: settings.Writable}
+	layers := &layers{writable: settings.Writable, disk: settings.DiskMiB}
 	steps := []struct {
 		name string
 		run  func() error

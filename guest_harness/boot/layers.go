@@ -14,8 +14,9 @@ const (
 	patience  = 10 * time.Second
 
 	scratch = "/mnt" // a tmpfs that holds everything that the guest may change about its image, and /tmp and its like
-	// scratchPart, in hundredths of the free memory, leaves some to run in when files fill it.
+	// scratchPart, in hundredths of the free memory, leaves some to run in when files fill it; mostScratch is what may be asked for.
 	scratchPart = 65
+	mostScratch = 80
 	disk        = scratch + "/disk"
 	root        = scratch + "/root"
 )
@@ -23,17 +24,18 @@ const (
 // layers builds the root directory: the image's disk, which is read-only, below a throw-away layer in memory.
 type layers struct {
 	writable bool
+	disk     int64    // MiB that files may take, 0 for scratchPart
 	scratch  *os.File // keeps the layers in reach when the root has changed
 	old      string   // where the old root is until seal
 }
 
 // enter mounts the image and makes it the root directory.
 func (l *layers) enter() error {
-	size, err := portion(scratchPart)
+	size, err := scratchSize(uint64(l.disk) << 20)
 	if err != nil {
 		return err
 	}
-	tmpfs := mount{"tmpfs", scratch, "tmpfs", nosuid | nodev, "mode=0755," + size}
+	tmpfs := mount{"tmpfs", scratch, "tmpfs", nosuid | nodev, "mode=0755,size=" + strconv.FormatUint(size, 10)}
 	if err := tmpfs.do(); err != nil {
 		return err
 	}
@@ -54,6 +56,27 @@ func (l *layers) enter() error {
 		return err
 	}
 	return l.pivot()
+}
+
+// scratchSize is how many bytes files may take: as many as are *wanted*, or a part of the memory that is free at boot. It
+// is not all that the machine has: in a small guest the kernel and the harness take most of it.
+func scratchSize(wanted uint64) (uint64, error) {
+	var info syscall.Sysinfo_t
+	if err := syscall.Sysinfo(&info); err != nil {
+		return 0, os.NewSyscallError("sysinfo", err)
+	}
+	free := uint64(info.Freeram) * uint64(info.Unit)
+	if wanted == 0 {
+		return free / 100 * scratchPart, nil
+	}
+	if most := free / 100 * mostScratch; wanted > most {
+		return 0, errors.New("a disk of " + mebibytes(wanted) + " is too much: the memory has room for " + mebibytes(most))
+	}
+	return wanted, nil
+}
+
+func mebibytes(size uint64) string {
+	return strconv.FormatUint(size>>20, 10) + " MiB"
 }
 
 func overlayOptions(scratch, lower, upper, work string) string {

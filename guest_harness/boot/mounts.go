@@ -3,7 +3,6 @@ package boot
 import (
 	"errors"
 	"os"
-	"strconv"
 	"syscall"
 )
 
@@ -43,17 +42,6 @@ var kernelFiles = []mount{
 	{"proc", "/proc", "proc", nosuid | nodev | noexec, ""},
 	{"sysfs", "/sys", "sysfs", nosuid | nodev | noexec, ""},
 	{"devtmpfs", "/dev", "devtmpfs", nosuid, "mode=0755"},
-}
-
-// portion is the option that limits a tmpfs to so many hundredths of the memory that is free at boot. It is not all that the
-// machine has: in a small guest the kernel and the harness take most of it.
-func portion(percent uint64) (string, error) {
-	var info syscall.Sysinfo_t
-	if err := syscall.Sysinfo(&info); err != nil {
-		return "", os.NewSyscallError("sysinfo", err)
-	}
-	free := uint64(info.Freeram) * uint64(info.Unit)
-	return "size=" + strconv.FormatUint(free/100*percent, 10), nil
 }
 
 // Mounts mounts what the harness itself needs. The kernel has usually mounted /dev already.

@@ -20,10 +20,13 @@ var devices = []mount{
 	{"mqueue", "/dev/mqueue", "mqueue", nosuid | nodev | noexec, ""},
 }
 
-var scratchPlaces = []mount{
-	{"tmpfs", "/run", "tmpfs", nosuid | nodev, "mode=0755,size=3%"},
-	{"cgroup2", "/sys/fs/cgroup", "cgroup2", nosuid | nodev | noexec, ""},
-}
+// localEvents has pids.events count what a group was refused, and not what groups below it were; before Linux 6.11 it did.
+const localEvents = "pids_localevents"
+
+var (
+	run     = mount{"tmpfs", "/run", "tmpfs", nosuid | nodev, "mode=0755,size=3%"}
+	cgroups = mount{"cgroup2", "/sys/fs/cgroup", "cgroup2", nosuid | nodev | noexec, localEvents}
+)
 
 // shared places are directories of the one tmpfs that holds all that the guest may change: they share its size.
 var shared = []struct {
@@ -61,12 +64,24 @@ func places(scratch string) error {
 	if err := mountAll(devices); err != nil {
 		return err
 	}
-	if err := mountAll(scratchPlaces); err != nil {
+	if err := run.do(); err != nil {
+		return err
+	}
+	if err := mountCgroups(); err != nil {
 		return err
 	}
 	// A kernel without these controllers does without the limits.
 	_ = os.WriteFile("/sys/fs/cgroup/cgroup.subtree_control", []byte("+pids +cpu"), 0)
 	return share(scratch)
+}
+
+func mountCgroups() error {
+	if cgroups.do() == nil {
+		return nil
+	}
+	older := cgroups
+	older.options = ""
+	return older.do()
 }
 
 func share(scratch string) error {

@@ -9,7 +9,7 @@ import (
 // theKernels are places that no directory of the host may hide.
 var theKernels = []string{"/proc", "/sys", "/dev"}
 
-// mountShared mounts what the host shares. The host lets nobody write there, whatever the guest makes of the flags.
+// mountShared mounts what the host shares. Where the guest may write is the host's to enforce, whatever is made of the flags.
 func mountShared(mounts []Mount) error {
 	for _, shared := range mounts {
 		if err := mountOne(shared); err != nil {
@@ -30,5 +30,9 @@ func mountOne(shared Mount) error {
 	if err := os.MkdirAll(real, 0o755); err != nil {
 		return err
 	}
-	return mount{shared.Tag, real, "virtiofs", syscall.MS_RDONLY | nodev, ""}.do()
+	flags := uintptr(nodev)
+	if shared.ReadOnly {
+		flags |= syscall.MS_RDONLY
+	}
+	return mount{shared.Tag, real, "virtiofs", flags, ""}.do()
 }

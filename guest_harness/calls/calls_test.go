@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 }
 
 const bootLine = `{"jsonrpc": "2.0", "id": 1, "method": "boot", "params": {"protocol": 1, "time_ns": 1760000000000000000, ` +
-	`"entropy": "AAAA", "hostname": "here", "writable": false, "cwd": "/app", "mounts": [{"tag": "aegis0", "target": "/host"}]}}` + "\n"
+	`"entropy": "AAAA", "hostname": "here", "writable": false, "cwd": "/app", "disk_mib": 100, "processes": 0, "mounts": [{"tag": "aegis0", "target": "/host", "read_only": true}]}}` + "\n"
 
 func connect(t *testing.T, boot Boot) *testhost.Host {
 	t.Helper()
@@ -156,7 +156,7 @@ func TestProcess(t *testing.T) {
 	if got.events[0]["event"] != "started" || got.events[0]["pid"].(float64) < 2 {
 		t.Errorf("got %v", got.events[0])
 	}
-	want := map[string]any{"event": "exited", "code": 3.0, "signal": nil, "oom": false}
+	want := map[string]any{"event": "exited", "code": 3.0, "signal": nil, "oom": false, "full": false}
 	if !reflect.DeepEqual(got.last(), want) {
 		t.Errorf("got %v", got.last())
 	}

@@ -22,6 +22,11 @@ const (
 	invalidParams  = -32602
 )
 
+const (
+	mostMiB       = 1 << 24
+	mostProcesses = 1 << 22
+)
+
 // Boot makes the guest what the settings say and returns the answer to the request.
 type Boot func(Settings) (answer []wire.Pair, err error)
 
@@ -32,11 +37,16 @@ type Settings struct {
 	Hostname string
 	Writable bool
 	Cwd      string
+	DiskMiB  int64
+	Limit    int64
 	Mounts   []Mount
 }
 
 // Mount is a directory that the host shares under a tag, and where the guest is to have it.
-type Mount = struct{ Tag, Target string }
+type Mount = struct {
+	Tag, Target string
+	ReadOnly    bool
+}
 
 // rpcError is an error of JSON-RPC.
 type rpcError struct {
@@ -126,7 +136,7 @@ func (g *Guest) bootOnce(params any) ([]wire.Pair, *rpcError, func()) {
 	g.boot = nil
 	answer, err := boot(settings)
 	if err == nil {
-		g.commands, err = process.NewTable(settings.Hostname, g.cgroups)
+		g.commands, err = process.NewTable(settings.Hostname, g.cgroups, int(settings.Limit))
 	}
 	release := func() { close(g.booted) }
 	if err != nil {
@@ -154,7 +164,7 @@ func (g *Guest) setClock(params any) ([]wire.Pair, *rpcError) {
 func parseMounts(fields *wire.Fields) []Mount {
 	var mounts []Mount
 	for _, item := range fields.Objects("mounts") {
-		mounts = append(mounts, Mount{Tag: item.String("tag"), Target: item.String("target")})
+		mounts = append(mounts, Mount{Tag: item.String("tag"), Target: item.String("target"), ReadOnly: item.Bool("read_only")})
 		fields.Join(item.Done())
 	}
 	return mounts
@@ -169,10 +179,15 @@ func parseSettings(params any) (Settings, error) {
 		Hostname: fields.String("hostname"),
 		Writable: fields.Bool("writable"),
 		Cwd:      fields.String("cwd"),
+		DiskMiB:  fields.Int("disk_mib"),
+		Limit:    fields.Int("processes"),
 		Mounts:   parseMounts(fields),
 	}
 	if err := fields.Done(); err != nil {
 		return settings, err
+	}
+	if settings.DiskMiB < 0 || settings.DiskMiB > mostMiB || settings.Limit < 0 || settings.Limit > mostProcesses {
+		return settings, errors.New("disk_mib or processes cannot be meant")
 	}
 	if protocol != Protocol {
 		return settings, errors.New("the host speaks another protocol")

@@ -51,7 +51,8 @@ func TestNotUnderstood(t *testing.T) {
 func TestControl(t *testing.T) {
 	host := connect(t, func(settings Settings) ([]wire.Pair, error) {
 		if settings.TimeNS != 1760000000000000000 || settings.Hostname != "here" || settings.Cwd != "/app" ||
-			!reflect.DeepEqual(settings.Mounts, []Mount{{Tag: "aegis0", Target: "/host"}}) || len(settings.Entropy) != 3 {
+			settings.DiskMiB != 100 ||
+			!reflect.DeepEqual(settings.Mounts, []Mount{{Tag: "aegis0", Target: "/host", ReadOnly: true}}) || len(settings.Entropy) != 3 {
 			return nil, errors.New("other settings")
 		}
 		return []wire.Pair{{Name: "phases", Value: []wire.Pair{{Name: "root", Value: 0.5}}}}, nil

@@ -4,6 +4,7 @@ package calls
 import (
 	"errors"
 	"os"
+	"sync/atomic"
 
 	"aegis/guest_harness/console"
 	"aegis/guest_harness/process"
@@ -22,6 +23,7 @@ type Guest struct {
 	booted   chan struct{} // closed when boot has been answered
 	commands *process.Table
 	failure  error // of the boot
+	stopping atomic.Bool
 }
 
 // NewGuest returns a guest that waits for its boot request; *clock* sets its time of day. Below the directory *cgroups* it makes a cgroup for each
@@ -60,12 +62,16 @@ func (g *Guest) dispatch(stream *yamux.Stream, line []byte) error {
 	switch {
 	case g.failure != nil:
 		return g.failure
+	case g.heldBack(stream):
+		return nil
 	case call == "process":
 		return g.process(stream, fields)
 	case call == "signal":
 		return g.signal(stream, fields)
 	case call == "resize":
 		return g.resize(stream, fields)
+	case call == "stop":
+		return g.stop(stream, fields)
 	}
 	return errors.New("unknown call: " + call)
 }

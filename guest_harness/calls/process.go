@@ -82,6 +82,9 @@ func (g *Guest) process(stream *yamux.Stream, fields *wire.Fields) error {
 	if running.Stdin != nil {
 		_ = running.Stdin.Close()
 	}
+	if g.heldBack(stream) {
+		return nil
+	}
 	for _, output := range outputs {
 		output.finish()
 	}
@@ -109,7 +112,7 @@ func exited(status process.Status) []byte {
 		signal = status.Signal
 	}
 	return event("exited", wire.Pair{Name: "code", Value: status.Code},
-		wire.Pair{Name: "signal", Value: signal}, wire.Pair{Name: "oom", Value: status.OOM})
+		wire.Pair{Name: "signal", Value: signal}, wire.Pair{Name: "oom", Value: status.OOM}, wire.Pair{Name: "full", Value: status.Full})
 }
 
 func event(name string, pairs ...wire.Pair) []byte {

@@ -30,10 +30,13 @@ type cgroup struct {
 	procs  int // cgroup.procs
 	events int // cgroup.events, to see whether it and all below it are empty
 	end    int // cgroup.kill, open while the guest's cgroups are still in reach
+	pids   int // pids.events, -1 where the kernel has none
 	spent  bool
+
+	refusals int // of new processes, seen so far
 }
 
-func newCgroups(root string) cgroups {
+func newCgroups(root string, limit int) cgroups {
 	if err := os.Mkdir(root, 0o755); err != nil {
 		return cgroups{}
 	}
@@ -41,7 +44,7 @@ func newCgroups(root string) cgroups {
 		_ = os.Remove(root)
 		return cgroups{}
 	}
-	most := mostProcesses()
+	most := mostProcesses(limit)
 	set(root+"/pids.max", strconv.Itoa(most))
 	set(root+"/cgroup.subtree_control", "+cpu +pids") // so that one command does not use up what others need
 	return cgroups{root: root, most: strconv.Itoa(most - most/8)}
@@ -53,8 +56,11 @@ const (
 	reserved = 256 // of the process ids and of the kernel's threads
 )
 
-// mostProcesses is how many processes all commands may have together.
-func mostProcesses() int {
+// mostProcesses is how many processes all commands may have together: as many as are *wanted*, or what the memory allows.
+func mostProcesses(wanted int) int {
+	if wanted > 0 {
+		return wanted
+	}
 	var info syscall.Sysinfo_t
 	if syscall.Sysinfo(&info) != nil {
 		return fewest
@@ -95,7 +101,7 @@ func (c *cgroups) take() *cgroup {
 	}
 	set(path+"/cgroup.max.descendants", "0")
 	set(path+"/pids.max", c.most)
-	group := &cgroup{path: path}
+	group := &cgroup{path: path, pids: -1}
 	files := []struct {
 		fd   *int
 		name string
@@ -114,6 +120,9 @@ func (c *cgroups) take() *cgroup {
 			return nil
 		}
 	}
+	if fd, err := syscall.Open(path+"/pids.events", syscall.O_RDONLY|syscall.O_CLOEXEC, 0); err == nil {
+		group.pids = fd
+	}
 	return group
 }
 
@@ -126,7 +135,7 @@ func (c *cgroups) give(group *cgroup) bool {
 	if syscall.Rmdir(group.path) == syscall.EBUSY {
 		return false
 	}
-	for _, fd := range []int{group.dir, group.procs, group.events, group.end} {
+	for _, fd := range []int{group.dir, group.procs, group.events, group.end, group.pids} {
 		_ = syscall.Close(fd)
 	}
 	return true
@@ -150,6 +159,19 @@ func (g *cgroup) processes() []int {
 		}
 	}
 	return pids
+}
+
+// refused tells whether a process of the group was refused a child since the last look: there were too many.
+func (g *cgroup) refused() bool {
+	var events [64]byte
+	count, err := syscall.Pread(g.pids, events[:], 0)
+	if err != nil {
+		return false
+	}
+	before := g.refusals
+	line, _, _ := bytes.Cut(bytes.TrimPrefix(events[:count], []byte("max ")), []byte("\n"))
+	g.refusals, _ = strconv.Atoi(string(line))
+	return g.refusals > before
 }
 
 // empty looks at the groups below, too.

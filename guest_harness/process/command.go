@@ -39,6 +39,7 @@ type Status struct {
 	Code   int
 	Signal int // 0 when no signal killed it
 	OOM    bool
+	Full   bool // it was refused a process, because there were too many
 }
 
 const defaultTerm = "xterm-256color" // which nearly every terminal understands, and nearly every image knows

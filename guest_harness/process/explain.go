@@ -29,6 +29,8 @@ func explain(file string, start launch, err error) *Failure {
 		return failed(notExecutable, file+": permission denied"+asUser(start.account))
 	case syscall.EISDIR, syscall.ETXTBSY, syscall.ELIBBAD, syscall.EINVAL, syscall.ELOOP, syscall.EPERM:
 		return failed(notExecutable, file+": "+reason(err))
+	case syscall.EAGAIN:
+		return failed(otherFailure, file+": too many processes run in this guest")
 	}
 	return failed(otherFailure, file+": "+reason(err))
 }

@@ -66,7 +66,7 @@ func cgroupRoot() string {
 
 func newTestTable(t *testing.T, root string) *Table {
 	t.Helper()
-	table, err := NewTable("here", root)
+	table, err := NewTable("here", root, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

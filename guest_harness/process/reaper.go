@@ -41,11 +41,12 @@ func (t *Table) reapOne() bool {
 func (t *Table) bury(running *Running, status syscall.WaitStatus) {
 	delete(t.byPID, running.PID)
 	delete(t.byID, running.id)
-	t.release(running)
 	ended := Status{Code: status.ExitStatus()}
 	if status.Signaled() {
 		ended = Status{Code: 128 + int(status.Signal()), Signal: int(status.Signal())}
 	}
+	ended.Full = running.group != nil && running.group.refused()
+	t.release(running)
 	switch {
 	case ended.Signal == int(syscall.SIGKILL):
 		ended.OOM = t.oom.since(running.kills, running.PID)

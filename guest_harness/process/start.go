@@ -137,6 +137,9 @@ func (t *Table) executeAny(file string, start launch) (*Running, error) {
 func (t *Table) execute(file string, argv []string, start launch) (*Running, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if err := t.refuse(); err != nil {
+		return nil, err
+	}
 	running := &Running{Ended: make(chan Status, 1), id: start.command.ID, table: t, kills: t.oom.read()}
 	for attempt := 0; ; attempt++ {
 		running.group = t.cgroups.take()

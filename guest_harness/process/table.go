@@ -24,6 +24,7 @@ type Table struct {
 	byPID     map[int]*Running
 	lingering []*Running // they have ended and left something running in their cgroup
 	sweeping  bool
+	stopping  bool
 	cgroups   cgroups
 	oom       oomLog
 }
@@ -51,8 +52,8 @@ type Input interface {
 }
 
 // NewTable prepares to run commands in the current root directory. It makes the directory *cgroupRoot* for their cgroups,
-// or does without.
-func NewTable(hostname, cgroupRoot string) (*Table, error) {
+// or does without. Together they may have *limit* processes, 0 for what the memory allows.
+func NewTable(hostname, cgroupRoot string, limit int) (*Table, error) {
 	null, err := syscall.Open("/dev/null", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
@@ -68,7 +69,7 @@ func NewTable(hostname, cgroupRoot string) (*Table, error) {
 		null:     null,
 		byID:     map[string]*Running{},
 		byPID:    map[int]*Running{},
-		cgroups:  newCgroups(cgroupRoot),
+		cgroups:  newCgroups(cgroupRoot, limit),
 		oom:      newOOMLog(),
 	}, nil
 }

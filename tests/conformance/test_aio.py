@@ -22,7 +22,7 @@ def test_a_command_answers(driver):
             with pytest.raises(aegis.CommandFailed):
                 await vm.run("false", check=True)
             assert vm.id in repr(vm)
-            return vm.info().pid
+            return (await vm.info()).pid
 
     pid = asyncio.run(story())
     assert until(lambda: pid not in monitors(), 2)

@@ -71,7 +71,7 @@ def test_no_harness(monkeypatch, fresh, tmp_path):
 
 def test_a_harness_that_never_answers(monkeypatch, fresh, tmp_path):
     """A guest whose harness does not answer is given up, with the console, and is gone."""
-    monkeypatch.setattr("aegis_sdk.engine.local._BOOT_TIMEOUT", 4.0)
+    monkeypatch.setattr("aegis_sdk.engine.boot._BOOT_TIMEOUT", 4.0)
     monkeypatch.setattr("aegis_sdk.images.harness._PROGRAMS", _other_harness(tmp_path))
     with pytest.raises(aegis.BootTimedOut, match="did not answer within 4 s") as caught:
         aegis.Sandbox(engine=LocalEngine(fresh))

@@ -1,4 +1,4 @@
-"""Directories of the host in a guest: it sees them as they are, and can change nothing."""
+"""Directories of the host in a guest: it sees them as they are, and of one that is read-only it can change nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 import aegis_sdk as aegis
 from aegis_sdk.drivers import virtiofs
-from aegis_sdk.model import MAXIMUM_MOUNTS
+from aegis_sdk.mount import MAXIMUM_MOUNTS
 from tests.conftest import until
 
 pytestmark = pytest.mark.of_qemu
@@ -40,7 +40,7 @@ def shared_directory(tmp_path):
 
 @pytest.fixture
 def mounted(boot, shared_directory):
-    return boot(mounts=[aegis.Mount(shared_directory, "/srv/host")])
+    return boot(mounts=[aegis.Mount(shared_directory, "/srv/host", read_only=True)])
 
 
 def _sharers(monitor: int) -> list[int]:
@@ -153,7 +153,7 @@ def test_a_mount_that_fails(boot, tmp_path):
 
 def test_what_is_mounted_below(boot):
     """What is mounted in the directory on the host is seen, and read-only too; processes are not the host's."""
-    vm = boot(mounts=[aegis.Mount("/", "/host")])
+    vm = boot(mounts=[aegis.Mount("/", "/host", read_only=True)])
     assert vm.shell("ls /host/proc | grep '^[0-9]'").stdout == "1\n"
     assert vm.run("mount", "-o", "remount,rw", "/host").ok  # so that it is the host that refuses
     for write in ("touch /host/dev/shm/x", "echo 1 > /host/proc/sys/kernel/panic"):
@@ -188,15 +188,21 @@ def test_mounts_that_cannot_be_meant(source, target, said):
 
 
 def test_sets_of_mounts_that_cannot_be_meant():
-    """So are two mounts in one place, too many, something else, and one that could be written to."""
+    """So are two mounts in one place, too many, something else, and what is neither read-only nor not."""
     with pytest.raises(aegis.InvalidValue, match="same target"):
         aegis.Sandbox(mounts=[aegis.Mount("/tmp", "/x"), aegis.Mount("/usr", "/x")])
     with pytest.raises(aegis.InvalidValue, match="too many"):
         aegis.Sandbox(mounts=[aegis.Mount("/tmp", f"/{number}") for number in range(5)])
     with pytest.raises(aegis.InvalidValue, match="'/tmp' is not a mount"):
         aegis.Sandbox(mounts=["/tmp"])  # type: ignore[list-item]
-    with pytest.raises(aegis.InvalidValue, match="not there yet"):
-        aegis.Mount("/tmp", "/x", read_only=False)
+    with pytest.raises(aegis.InvalidValue, match="'x' is not a mount"):
+        aegis.Sandbox(mounts="x")  # type: ignore[arg-type]
+    with pytest.raises(aegis.InvalidValue, match="5 is not a mount"):
+        aegis.Sandbox(mounts=5)  # type: ignore[arg-type]
+    with pytest.raises(aegis.InvalidValue, match="cannot be the target"):
+        aegis.Sandbox(mounts={"x": "/tmp"})
+    with pytest.raises(aegis.InvalidValue, match="must be True or False"):
+        aegis.Mount("/tmp", "/x", read_only="no")  # type: ignore[arg-type]
 
 
 def test_a_source_without_a_slash(monkeypatch, tmp_path):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import aegis_sdk as aegis
 from aegis_sdk.guest import channel, requests
 from aegis_sdk.guest.channel import FRAME_LIMIT, HEADER, LINE_LIMIT, Channel, Decoder, Kind, encode
-from aegis_sdk.model import Command, Exit, TerminalSize
+from aegis_sdk.model import Command, Exit, SandboxSpec, TerminalSize
 from tests.conftest import ROOT
 
 
@@ -226,7 +226,7 @@ def test_answers_to_boot(pair, answer, error, said):
     channel, theirs = pair
     theirs.sendall(b'{"result": {"protocol": 1}}\n' + json.dumps(answer).encode() + b"\n")
     with pytest.raises(error, match=said):
-        requests.boot(channel, writable=False, hostname="h", cwd="", mounts=[], deadline=time.monotonic() + 1)
+        requests.boot(channel, SandboxSpec(), hostname="h", cwd="", deadline=time.monotonic() + 1)
 
 
 def test_another_protocol(pair):
@@ -234,4 +234,4 @@ def test_another_protocol(pair):
     channel, theirs = pair
     theirs.sendall(b'{"result": {"protocol": 2}}\n')
     with pytest.raises(aegis.BootFailed, match="speaks protocol 2"):
-        requests.boot(channel, writable=False, hostname="h", cwd="", mounts=[], deadline=time.monotonic() + 1)
+        requests.boot(channel, SandboxSpec(), hostname="h", cwd="", deadline=time.monotonic() + 1)

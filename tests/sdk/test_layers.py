@@ -13,7 +13,7 @@ import pytest
 import aegis_sdk
 from tests.conftest import ROOT
 
-GROUND = {"model", "errors", "config", "artifacts", "packages", "display"}
+GROUND = {"arguments", "artifacts", "config", "display", "errors", "hints", "model", "mount", "packages"}
 #: What the modules of a room may import of ours, beside the ground and their own room.
 MAY_IMPORT = {
     "guest": set(),
@@ -35,7 +35,10 @@ MAY_IMPORT = {
 #: The ground's own order.
 GROUND_IMPORTS: dict[str, set[str]] = {
     "errors": set(),
-    "model": {"display", "errors"},
+    "arguments": {"errors"},
+    "hints": set(),
+    "mount": {"errors", "arguments"},
+    "model": {"arguments", "display", "errors", "hints", "mount"},
     "config": {"errors"},
     "artifacts": set(),
     "packages": set(),

@@ -1,0 +1,28 @@
+"""What to do about a command that failed for a limit of its guest."""
+
+from __future__ import annotations
+
+_READ_ONLY = (
+    "the guest's root is read-only, as are mounts that say so: write to /tmp, /var or /workspace, or boot it with"
+    " writable=True (aegis run --writable)"
+)
+_FULL = "the guest's files are full: boot it with more disk= (aegis run --disk), which is part of its memory"
+_PROCESSES = "the guest reached its limit of processes: boot it with more processes= (aegis run --processes)"
+_MEMORY = "the guest ran out of memory: boot it with more memory= (aegis run --memory)"
+#: What programs say in the words of their C library, and our harness in its own, and what helps.
+_SAID = {
+    b"Read-only file system": _READ_ONLY,
+    b"No space left on device": _FULL,
+    b": too many processes run in this guest": _PROCESSES,
+}
+
+
+def hint(code: int, stderr: bytes, *, out_of_memory: bool, out_of_processes: bool) -> str:
+    """What helps a command that ended with exit code *code*; empty if it went well, or none of this is the reason."""
+    if not code:
+        return ""
+    if out_of_memory:
+        return _MEMORY
+    if out_of_processes:
+        return _PROCESSES
+    return next((helps for said, helps in _SAID.items() if said in stderr), "")
