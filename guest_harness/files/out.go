@@ -1,0 +1,127 @@
+package files
+
+import (
+	"encoding/binary"
+	"time"
+
+	"aegis/guest_harness/frames"
+	"aegis/guest_harness/wire"
+	"aegis/guest_harness/yamux"
+)
+
+// The kinds of frames in a `file` call.
+const (
+	dataFrame frames.Kind = iota
+	holeFrame
+	entryFrame
+	leaveFrame
+	endFrame
+	failedFrame
+	readFrame
+	writeFrame
+	resizeFrame
+	changeFrame
+)
+
+const (
+	room  = yamux.HeaderSize // before the frames of a batch
+	batch = yamux.MaxFrame   // many frames go in one write to the port: that costs as much as a few hundred system calls
+	least = 16 << 10         // for data it is not worth to begin a frame in less
+	first = 512
+	pulse = 2 * time.Second // between signs of life while there is nothing to say
+)
+
+// Out gathers frames and sends them in batches.
+type Out struct {
+	send   func(batch []byte) error // after *room* bytes
+	buffer []byte
+	sent   time.Time
+}
+
+func newOut(send func([]byte) error) *Out {
+	return &Out{send: send, buffer: make([]byte, room, room+first), sent: time.Now()}
+}
+
+// toHost sends to the other end of a connection.
+func toHost(stream *yamux.Stream) *Out {
+	begun := false
+	return newOut(func(batch []byte) error {
+		if !begun { // the first answer also accepts the stream
+			begun = true
+			return stream.Send(batch[room:])
+		}
+		if _, err := stream.Reserve(len(batch)-room, len(batch)-room); err != nil {
+			return err
+		}
+		return stream.SendReserved(batch)
+	})
+}
+
+// frame adds a frame, whose payload is short.
+func (o *Out) frame(kind frames.Kind, payload []byte) error {
+	if len(o.buffer)+frames.HeaderSize+len(payload) > room+batch {
+		if err := o.flush(); err != nil {
+			return err
+		}
+	}
+	header := frames.Header(kind, len(payload))
+	o.buffer = append(append(o.buffer, header[:]...), payload...)
+	return nil
+}
+
+func (o *Out) hole(length int64) error {
+	return o.frame(holeFrame, binary.BigEndian.AppendUint64(nil, uint64(length)))
+}
+
+func (o *Out) end(result []wire.Pair) error {
+	return o.frame(endFrame, wire.Write(result))
+}
+
+// space is where at least *least* bytes of data can be put, to be added by filled.
+func (o *Out) space() ([]byte, error) {
+	if cap(o.buffer) < room+batch {
+		o.buffer = append(make([]byte, 0, room+batch), o.buffer...)
+	}
+	if room+batch-len(o.buffer) < least {
+		if err := o.flush(); err != nil {
+			return nil, err
+		}
+	}
+	return o.buffer[len(o.buffer)+frames.HeaderSize : room+batch], nil
+}
+
+// filled makes a frame of the first *n* bytes of the space.
+func (o *Out) filled(n int) {
+	header := frames.Header(dataFrame, n)
+	at := len(o.buffer)
+	copy(o.buffer[at:at+frames.HeaderSize], header[:])
+	o.buffer = o.buffer[:at+frames.HeaderSize+n]
+}
+
+func (o *Out) flush() error {
+	if len(o.buffer) == room {
+		return nil
+	}
+	err := o.send(o.buffer)
+	o.buffer = o.buffer[:room]
+	o.sent = time.Now()
+	return err
+}
+
+// tick, called in the midst of work, lets the host know now and then that there is some.
+func (o *Out) tick() error {
+	if time.Since(o.sent) < pulse {
+		return nil
+	}
+	if len(o.buffer) == room {
+		if err := o.frame(dataFrame, nil); err != nil {
+			return err
+		}
+	}
+	return o.flush()
+}
+
+// last sends what is left, and closes the connection.
+func (o *Out) last(stream *yamux.Stream) error {
+	return stream.SendLast(o.buffer[room:])
+}
