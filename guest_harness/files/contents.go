@@ -46,7 +46,7 @@ func (c *call) read() ([]wire.Pair, error) {
 	if err := send.head(describe("", stat, "")); err != nil {
 		return nil, err
 	}
-	return nil, send.data(fd, c.Path, -1)
+	return nil, send.contents(fd, c.Path, stat.Size)
 }
 
 // create opens a file to be written, with the directories that are missing above it.

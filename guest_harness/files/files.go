@@ -80,6 +80,7 @@ func Known(op string) bool { return operations[op] != nil }
 // Serve does one call and returns its last bytes.
 func (d *Desk) Serve(stream *yamux.Stream, request Request) error {
 	c := &call{Request: request, in: In{stream}, out: toHost(stream), gone: stream.Gone(), desk: d}
+	defer c.out.close()
 	result, err := d.serve(c)
 	if isLost(err) {
 		stream.Reset()

@@ -2,6 +2,7 @@ package files
 
 import (
 	"encoding/binary"
+	"syscall"
 	"time"
 
 	"aegis/guest_harness/frames"
@@ -36,6 +37,8 @@ type Out struct {
 	send   func(batch []byte) error // after *room* bytes
 	buffer []byte
 	sent   time.Time
+	open   func() (*conveyor, error) // nil when pages cannot be passed on
+	pages  *conveyor
 }
 
 func newOut(send func([]byte) error) *Out {
@@ -45,7 +48,7 @@ func newOut(send func([]byte) error) *Out {
 // toHost sends to the other end of a connection.
 func toHost(stream *yamux.Stream) *Out {
 	begun := false
-	return newOut(func(batch []byte) error {
+	out := newOut(func(batch []byte) error {
 		if !begun { // the first answer also accepts the stream
 			begun = true
 			return stream.Send(batch[room:])
@@ -55,6 +58,31 @@ func toHost(stream *yamux.Stream) *Out {
 		}
 		return stream.SendReserved(batch)
 	})
+	out.open = func() (*conveyor, error) { return newConveyor(stream) }
+	return out
+}
+
+// carry sends up to *most* bytes of a file after all that was added; EINVAL if they have to be read.
+func (o *Out) carry(fd int, most int64) (int, error) {
+	if o.open == nil {
+		return 0, syscall.EINVAL
+	}
+	if err := o.flush(); err != nil {
+		return 0, lost(err)
+	}
+	if o.pages == nil {
+		var err error
+		if o.pages, err = o.open(); err != nil {
+			return 0, err
+		}
+	}
+	return o.pages.carry(fd, int(min(most, batch)))
+}
+
+func (o *Out) close() {
+	if o.pages != nil {
+		o.pages.close()
+	}
 }
 
 // frame adds a frame, whose payload is short.

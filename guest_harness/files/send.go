@@ -157,6 +157,20 @@ func (s sender) file(fd int, name, place string, stat *syscall.Stat_t) error {
 	if stat.Size > 0 && stat.Blocks*512 < stat.Size {
 		return s.sparse(fd, place)
 	}
+	return s.contents(fd, place, stat.Size)
+}
+
+// contents sends all of a file, of which *size* is expected: without copying it, if it is large and the kernel can.
+func (s sender) contents(fd int, place string, size int64) error {
+	for size >= worthwhile {
+		n, err := s.out.carry(fd, batch)
+		if err == syscall.EINVAL {
+			break
+		}
+		if err != nil || n == 0 {
+			return of(place, err)
+		}
+	}
 	return s.data(fd, place, -1)
 }
 
