@@ -166,7 +166,7 @@ class Files:
         self._do("chmod", path, user=user, mode=_mode(mode))
 
     def chown(self, path: GuestPath, owner: str) -> None:
-        """Give it to *owner*, and that user's group or the one named: ``name``, ``uid``, ``name:group``, ``uid:gid``."""
+        """Give it to *owner*: ``name`` or ``uid``, and that user's group, or with ``:group`` another."""
         self._do("chown", path, user=None, owner=owner)
 
     def upload(

@@ -120,9 +120,8 @@ class Landing:
     def _start_as(self, path: bytes, entry: Entry) -> None:
         parent, name = os.path.split(path)
         self._floor = 1
-        with here(parent or b"."):
-            os.makedirs(parent or b".", exist_ok=True)  # noqa: PTH103
-            fd = os.open(parent or b".", _ENTER)
+        with here(parent):
+            fd = _entered(parent or b".")
         self._levels.append(_Level(fd, parent, Entry("directory", 0), made=False))
         if entry.kind == "file":
             self._start_file(attrs.evolve(entry, name=name), fd)
@@ -284,6 +283,14 @@ class Landing:
             parent, (name, final) = self._levels[0], self._renamed
             with here(parent.path + b"/" + final):
                 os.rename(name, final, src_dir_fd=parent.fd, dst_dir_fd=parent.fd)
+
+
+def _entered(path: bytes) -> int:
+    try:
+        return os.open(path, _ENTER)
+    except FileNotFoundError:
+        os.makedirs(path, exist_ok=True)  # noqa: PTH103  # bytes, which may be any
+        return os.open(path, _ENTER)
 
 
 def remove_tree(directory: int, name: bytes) -> None:
