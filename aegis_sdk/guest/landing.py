@@ -84,6 +84,8 @@ class Landing:
             if entry.kind == "directory" and there:
                 self._start_in(os.fsencode(destination), entry)
             elif entry.kind == "file" and (there or destination.endswith("/")):
+                if name in ("", ".", ".."):
+                    self.call.violated("the guest sent a file where there can only be a directory")
                 self._start_as(os.fsencode(destination.rstrip("/") + "/" + name), entry)
             else:
                 self._start_as(os.fsencode(destination.rstrip("/")), entry)

@@ -142,7 +142,7 @@ def test_changes(files, sandbox):
             " echo 3 > old/d; chmod 600 b; mv b /tmp/b; rm -r old; touch end",
             check=True,
         )
-        told = []
+        told: list[aegis.Change] = []
         for change in changes:
             if change.path == "/tmp/w/end":
                 break
