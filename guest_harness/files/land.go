@@ -16,6 +16,7 @@ type lander struct {
 	owners   bool // what arrives keeps its owners
 	heard    func() error
 	levels   []level
+	floor    int // how many of them cannot be left, nor hold more than what arrives first
 	file     int // that is being written, or none
 	at       int64
 	trailing bool // the file ends with a hole so far
@@ -64,7 +65,7 @@ func (l *lander) as(place string, entry Entry) error {
 	if err != nil {
 		return of(parent, err)
 	}
-	l.levels = append(l.levels, level{fd: fd, place: parent, entry: Entry{Kind: directory}})
+	l.levels, l.floor = append(l.levels, level{fd: fd, place: parent, entry: Entry{Kind: directory}}), 1
 	entry.Name = name
 	if err := l.make(entry); err != nil {
 		return err
@@ -132,6 +133,9 @@ func (l *lander) take(kind frames.Kind, length int) error {
 		if err != nil {
 			return err
 		}
+		if len(l.levels) == l.floor {
+			return errFrame
+		}
 		if !plain(entry.Name) {
 			return errEntry
 		}
@@ -145,9 +149,6 @@ func (l *lander) take(kind frames.Kind, length int) error {
 func (l *lander) top() *level { return &l.levels[len(l.levels)-1] }
 
 func (l *lander) make(entry Entry) error {
-	if len(l.levels) == 0 {
-		return errFrame
-	}
 	if err := l.finish(); err != nil {
 		return err
 	}
@@ -216,7 +217,7 @@ func (l *lander) enter(entry Entry, place string) error {
 }
 
 func (l *lander) leave() error {
-	if len(l.levels) == 0 {
+	if len(l.levels) == l.floor {
 		return errFrame
 	}
 	if err := l.finish(); err != nil {
