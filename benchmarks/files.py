@@ -25,7 +25,7 @@ def large(ground: Ground) -> tuple[tuple[float, float], tuple[float, float]]:
     here, back = ground.config.home / "large", ground.config.home / "back"
     with here.open("wb") as out:
         out.writelines(random.randbytes(_PIECE) for _ in range(SIZE // _PIECE))
-    with ground.boot() as floor:
+    with ground.boot(memory=_MEMORY) as floor:
         floors = floor.take(SIZE), floor.pour(SIZE)
     with aegis.Sandbox(memory=_MEMORY) as vm:
         up = _seconds(lambda: vm.files.upload(here, "/tmp/large"))

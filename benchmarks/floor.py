@@ -59,7 +59,7 @@ class Floor:
         return time.perf_counter() - start
 
     def take(self, size: int) -> float:
-        """Seconds for *size* bytes to the guest, over the bare port."""
+        """Seconds for *size* bytes into a file of the guest, over the bare port."""
         start, piece = time.perf_counter(), bytes(1 << 18)
         self.port.sendall(b"u" + struct.pack("<I", size))
         for at in range(0, size, len(piece)):

@@ -2,7 +2,7 @@
 // port 1024. What Aegis adds is measured against it.
 //
 // It writes one byte when it runs. Then it takes one byte for what to do and four, little endian, for how often:
-// d N writes N bytes in pieces of 64 KiB; u N reads N bytes, and answers with one; x N forks, executes and waits for `true`, N times, and answers with one byte.
+// d N writes N bytes in pieces of 64 KiB; u N reads N bytes into a file in memory, and answers with one; x N forks, executes and waits for `true`, N times, and answers with one byte.
 package main
 
 import (
@@ -64,9 +64,12 @@ func call() *os.File {
 }
 
 func take(port *os.File, left int) {
-	buffer := make([]byte, 64<<10)
+	_ = syscall.Mount("tmpfs", "/mnt", "tmpfs", 0, "size=100%")
+	file, _ := os.Create("/mnt/file")
+	buffer := make([]byte, 128<<10)
 	for left > 0 {
-		n, _ := port.Read(buffer[:min(left, len(buffer))])
+		n, _ := io.ReadFull(port, buffer[:min(left, len(buffer))])
+		_, _ = file.Write(buffer[:n])
 		left -= n
 	}
 	_, _ = port.Write([]byte("u"))

@@ -79,6 +79,7 @@ func (c *call) write() ([]wire.Pair, error) {
 	if err != nil {
 		return nil, err
 	}
+	var gather gather
 	for err == nil {
 		var kind frames.Kind
 		var length int
@@ -89,7 +90,10 @@ func (c *call) write() ([]wire.Pair, error) {
 			err = errFrame
 			break
 		}
-		err = c.in.pass(length, func(bytes []byte) error { return of(c.Path, writeAll(fd, bytes)) })
+		err = c.in.pass(length, func(bytes []byte) error { return of(c.Path, gather.add(fd, bytes)) })
+	}
+	if err == nil {
+		err = of(c.Path, gather.flush(fd))
 	}
 	closed := syscall.Close(fd)
 	if err == nil {

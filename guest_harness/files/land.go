@@ -20,6 +20,7 @@ type lander struct {
 	file     int // that is being written, or none
 	at       int64
 	trailing bool // the file ends with a hole so far
+	gather   gather
 	entry    Entry
 }
 
@@ -239,7 +240,7 @@ func (l *lander) data(length int) error {
 	return l.in.pass(length, func(bytes []byte) error {
 		l.at += int64(len(bytes))
 		l.trailing = false
-		return of(path.Join(l.top().place, l.entry.Name), writeAll(l.file, bytes))
+		return of(path.Join(l.top().place, l.entry.Name), l.gather.add(l.file, bytes))
 	})
 }
 
@@ -250,7 +251,9 @@ func (l *lander) hole(length int) error {
 	}
 	l.at += int64(binary.BigEndian.Uint64(payload))
 	l.trailing = true
-	_, err = syscall.Seek(l.file, l.at, 0)
+	if err = l.gather.flush(l.file); err == nil {
+		_, err = syscall.Seek(l.file, l.at, 0)
+	}
 	return of(path.Join(l.top().place, l.entry.Name), err)
 }
 
@@ -259,8 +262,8 @@ func (l *lander) finish() error {
 	if l.file == none {
 		return nil
 	}
-	var err error
-	if l.trailing {
+	err := l.gather.flush(l.file)
+	if err == nil && l.trailing {
 		err = syscall.Ftruncate(l.file, l.at)
 	}
 	if err == nil {
