@@ -10,7 +10,7 @@ from typing import IO, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from aegis_sdk.awaiting import awaitable, each, in_thread
 from aegis_sdk.entries import Change
-from aegis_sdk.files import Files, Watch
+from aegis_sdk.files import Files, GuestPath, Watch
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -58,11 +58,11 @@ class AsyncFiles:
     upload = ended(Files.upload)
     download = ended(Files.download)
 
-    async def open(self, path: str, mode: str = "r", **options: Any) -> AsyncFile:  # Any: as for Files.open
+    async def open(self, path: GuestPath, mode: str = "r", **options: Any) -> AsyncFile:  # Any: as for Files.open
         """Open a file, as ``Files.open``: ``async with await vm.files.open(...) as file``."""
         return AsyncFile(await _run(self, lambda files: files.open(path, mode, **options), dispose=_close))
 
-    async def watch(self, path: str, *, recursive: bool = False, user: str | None = None) -> AsyncWatch:
+    async def watch(self, path: GuestPath, *, recursive: bool = False, user: str | None = None) -> AsyncWatch:
         """Watch for changes, as ``Files.watch``: ``async with await vm.files.watch(...) as changes``."""
         watch = partial(Files.watch, path=path, recursive=recursive, user=user)
         return AsyncWatch(await _run(self, watch, dispose=Watch.close))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import os
 import posixpath
+import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import TracebackType
 from typing import IO, Any, Self
 
@@ -45,6 +46,7 @@ class Files:
 
     def __init__(self, engine: Engine, info: SandboxInfo) -> None:
         self._engine, self._info = engine, info
+        self._lock = threading.Lock()
         self._calls: weakref.WeakSet[FileCall] = weakref.WeakSet()
         self._ended = False
 
@@ -218,10 +220,10 @@ class Files:
 
     def hang_up(self) -> None:
         """End all calls under way, and let none begin; may be called from any thread."""
-        self._ended = True
-        for call in list(self._calls):
-            with suppress(OSError):
-                call.hang_up()
+        with self._lock:
+            self._ended, calls = True, list(self._calls)
+        for call in calls:
+            call.hang_up()
 
     def apart(self) -> Files:
         """The same files, with calls of its own to hang up."""
@@ -262,8 +264,10 @@ class Files:
         except BaseException:
             channel.close()
             raise
-        self._calls.add(call)
-        if self._ended:
+        with self._lock:
+            self._calls.add(call)
+            ended = self._ended
+        if ended:
             call.hang_up()
         return call
 

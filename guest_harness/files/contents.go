@@ -194,7 +194,7 @@ func (c *call) handle(fd int, kind frames.Kind, length int) error {
 
 func (c *call) readAt(fd int, at int64, count int) error {
 	for count = min(count, longestRead); count > 0; {
-		space, err := c.out.space()
+		space, err := c.out.space(int64(count))
 		if err != nil {
 			return lost(err)
 		}

@@ -105,17 +105,19 @@ func (o *Out) end(result []wire.Pair) error {
 	return o.frame(endFrame, wire.Write(result))
 }
 
-// space is where at least *least* bytes of data can be put, to be added by filled.
-func (o *Out) space() ([]byte, error) {
-	if cap(o.buffer) < room+batch {
-		o.buffer = append(make([]byte, 0, room+batch), o.buffer...)
-	}
-	if room+batch-len(o.buffer) < least {
+// space is where data can be put, to be added by filled: all of *want* bytes, if that is not many.
+func (o *Out) space(want int64) ([]byte, error) {
+	need := frames.HeaderSize + int(min(max(want, first), least))
+	if len(o.buffer)+need > room+batch {
 		if err := o.flush(); err != nil {
 			return nil, err
 		}
 	}
-	return o.buffer[len(o.buffer)+frames.HeaderSize : room+batch], nil
+	need = frames.HeaderSize + int(max(want, first))
+	if end := min(len(o.buffer)+need, room+batch); end > cap(o.buffer) {
+		o.buffer = append(make([]byte, 0, min(2*end, room+batch)), o.buffer...)
+	}
+	return o.buffer[len(o.buffer)+frames.HeaderSize : min(cap(o.buffer), room+batch)], nil
 }
 
 // filled makes a frame of the first *n* bytes of the space.

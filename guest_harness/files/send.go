@@ -1,6 +1,7 @@
 package files
 
 import (
+	"math"
 	"path"
 	"syscall"
 )
@@ -10,6 +11,9 @@ const deepest = 256
 
 // tries is how often something is looked at again that became something else meanwhile.
 const tries = 10
+
+// guess is what there may be in a file that says it is empty, as those of /proc do.
+const guess = 4 << 10
 
 // sender sends a tree as frames.
 type sender struct {
@@ -171,19 +175,17 @@ func (s sender) contents(fd int, place string, size int64) error {
 			return of(place, err)
 		}
 	}
-	return s.data(fd, place, -1)
+	return s.data(fd, place, max(size, guess)+1, math.MaxInt64)
 }
 
-// data sends up to *most* bytes from where the descriptor is, all if that is negative.
-func (s sender) data(fd int, place string, most int64) error {
-	for most != 0 {
-		space, err := s.out.space()
+// data sends up to *most* bytes from where the descriptor is, of which *want* are expected.
+func (s sender) data(fd int, place string, want, most int64) error {
+	for most > 0 {
+		space, err := s.out.space(min(want, batch))
 		if err != nil {
 			return lost(err)
 		}
-		if most > 0 {
-			space = space[:min(int64(len(space)), most)]
-		}
+		space = space[:min(int64(len(space)), most)]
 		n, err := read(fd, space)
 		if err != nil {
 			return of(place, err)
@@ -192,7 +194,7 @@ func (s sender) data(fd int, place string, most int64) error {
 			return nil
 		}
 		s.out.filled(n)
-		most = max(most-int64(n), -1)
+		want, most = max(want-int64(n), guess), most-int64(n)
 	}
 	return nil
 }
@@ -218,7 +220,7 @@ func (s sender) sparse(fd int, place string) error {
 		if _, err := syscall.Seek(fd, start, 0); err != nil {
 			return of(place, err)
 		}
-		if err := s.data(fd, place, at-start); err != nil {
+		if err := s.data(fd, place, at-start, at-start); err != nil {
 			return err
 		}
 	}
