@@ -171,7 +171,8 @@ _FAILURES: dict[str, type[FileFailed]] = {
     "EROFS": errors.ReadOnlyFiles,
 }
 _HINTS = {
-    "EROFS": "write below /tmp, /run, /var or /workspace, or boot with writable=True",
+    "EROFS": "write below /tmp, /run, /var or /workspace, or boot the guest with writable=True",
+    "ENOSPC": "boot the guest with more disk=, which is part of its memory",
     "ENOTEMPTY": "recursive=True also removes what is in it",
 }
 
