@@ -7,15 +7,16 @@ import os
 import posixpath
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import IO, Any, Self
 
 from aegis_sdk.engine.base import Engine
 from aegis_sdk.engine.loss import why_lost
 from aegis_sdk.entries import Change, FileInfo, Transferred
-from aegis_sdk.errors import AegisError, FileMissing, InvalidValue, LimitExceeded, NotDirectory, SandboxClosed
+from aegis_sdk.errors import FileMissing, InvalidValue, LimitExceeded, NotDirectory
 from aegis_sdk.guest.channel import Channel
 from aegis_sdk.guest.files import Entry, FileCall, Kind, parse_change, text
 from aegis_sdk.guest.handle import GuestFile, flags
@@ -258,8 +259,8 @@ class Files:
             call = FileCall(
                 channel,
                 {name: value for name, value in request.items() if value is not None},
-                on_loss=self._loss(f"{op} of {place}"),
-                on_violation=lambda: self._engine.remove(self._info.id),
+                on_loss=partial(why_lost, self._engine, self._info.id, f"{op} of {place}"),
+                on_violation=self._violated,
             )
         except BaseException:
             channel.close()
@@ -271,13 +272,8 @@ class Files:
             call.hang_up()
         return call
 
-    def _loss(self, doing: str) -> Callable[[], AegisError]:
-        def loss() -> AegisError:
-            if self._ended:
-                return SandboxClosed(f"{doing} was given up")
-            return why_lost(self._engine, self._info.id, doing)
-
-        return loss
+    def _violated(self) -> None:
+        self._engine.remove(self._info.id)
 
     def _place(self, path: GuestPath) -> str:
         place = _path("a path", path)

@@ -6,14 +6,14 @@ from aegis_sdk.engine.base import Engine
 from aegis_sdk.errors import AegisError, GuestDied, ProtocolViolation, SandboxClosed
 from aegis_sdk.model import Cause
 
-_ANSWER = 10.0
+_ANSWER = 10.0  # seconds
 
 
-def why_lost(engine: Engine, sandbox: str, doing: str) -> AegisError:
-    """The error for a connection that ended too early, while *doing* something."""
+def why_lost(engine: Engine, sandbox: str, subject: str) -> AegisError:
+    """The error for a connection that ended while *subject* ran, which it was for."""
     ending = engine.ending(sandbox, timeout=_ANSWER)
     if ending is None:
-        return ProtocolViolation(f"the guest's harness dropped the connection of {doing}")
-    if ending.cause is Cause.STOPPED:
-        return SandboxClosed(f"the sandbox was closed during {doing}")
-    return GuestDied(f"the guest ended during {doing}: {ending}{ending.last_words()}")
+        return ProtocolViolation(f"the guest's harness dropped the connection of {subject}")
+    if ending.cause is Cause.CLOSED:
+        return SandboxClosed(f"the sandbox was closed while {subject} ran")
+    return GuestDied(f"the guest ended while {subject} ran: {ending}{ending.last_words()}")

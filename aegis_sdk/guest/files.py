@@ -17,7 +17,7 @@ import attrs
 from aegis_sdk import errors
 from aegis_sdk.entries import Change, ChangeKind, FileInfo
 from aegis_sdk.entries import Kind as FileKind
-from aegis_sdk.errors import AegisError, FileFailed, GuestNotResponding, ProtocolViolation
+from aegis_sdk.errors import AegisError, FileFailed, GuestNotResponding, ProtocolViolation, SandboxClosed
 from aegis_sdk.guest.channel import FRAME_LIMIT, HEADER, Channel
 from aegis_sdk.model import printable
 
@@ -208,6 +208,7 @@ class FileCall:
     ) -> None:
         self._channel, self._on_loss, self._on_violation = channel, on_loss, on_violation
         self._using = threading.RLock()
+        self._hung_up = False
         self._in = memoryview(bytearray(_BATCH))
         self._start = self._end = 0
         self._left = 0  # of the data frame that is being read
@@ -311,11 +312,12 @@ class FileCall:
 
     def hang_up(self) -> None:
         """End the connection, and with it the call; may be called from anywhere, signal handlers included."""
+        self._hung_up = True
         self._channel.hang_up()
 
     def close(self) -> None:
         """End the connection, whoever is using it, and close it."""
-        self._channel.hang_up()
+        self.hang_up()
         with self._using:
             self._channel.close()
 
@@ -368,11 +370,11 @@ class FileCall:
             size = self._channel.receive_into(self._in[self._end :], deadline=deadline)
         except TimeoutError as error:
             raise _silent() from error
-        except OSError as error:
-            raise self._on_loss() from error
-        if not size:
-            raise self._on_loss()
-        return size
+        except OSError:  # which is how some systems tell the end
+            size = 0
+        if size:
+            return size
+        raise SandboxClosed("the call was given up") if self._hung_up else self._on_loss()
 
     def _room(self, size: int) -> memoryview:
         """The batch, with room for so many bytes after what is in it."""

@@ -14,6 +14,8 @@ import aegis_sdk as aegis
 from tests.both_faces import Awaited
 from tests.conftest import until
 
+pytestmark = pytest.mark.timeout(90)
+
 
 @pytest.fixture(params=["sync", "async"])
 def files(request, sandbox) -> Iterator[Any]:

@@ -21,6 +21,8 @@ from tests.conftest import until
 
 MIB = 1 << 20
 
+pytestmark = pytest.mark.timeout(90)
+
 
 @pytest.fixture(params=["sync", "async"])
 def files(request, sandbox) -> Iterator[Any]:
@@ -272,7 +274,7 @@ def test_a_tree_of_many_files(files, tmp_path):
     assert described(tmp_path / "back") == described(tmp_path / "tree")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 def test_large_files_in_bounded_memory(boot, tmp_path):
     """A file of 200 MiB goes there and back equal, and neither end keeps it in memory."""
     vm = boot(memory=640)
