@@ -6,26 +6,12 @@ import asyncio
 import errno
 import io
 import os
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 import aegis_sdk as aegis
-from tests.both_faces import Awaited
 
 ODD = "/tmp/odd \udcff\n\u00fc 'name"
-
-
-@pytest.fixture(params=["sync", "async"])
-def files(request, sandbox) -> Iterator[Any]:
-    """The files of a guest: Files, or AsyncFiles with each call awaited."""
-    sandbox.shell("rm -rf /tmp/* /workspace/* /run/files", check=True)
-    if request.param == "sync":
-        yield sandbox.files
-        return
-    with asyncio.Runner() as runner:
-        yield Awaited(runner, aegis.AsyncFiles(sandbox.files))
 
 
 def test_write_and_read(files, sandbox):

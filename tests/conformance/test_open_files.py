@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 import aegis_sdk as aegis
-from tests.both_faces import Awaited
 from tests.conftest import until
 
 pytestmark = pytest.mark.timeout(90)
-
-
-@pytest.fixture(params=["sync", "async"])
-def files(request, sandbox) -> Iterator[Any]:
-    """The files of a guest: Files, or AsyncFiles with each call awaited."""
-    sandbox.shell("rm -rf /tmp/* /workspace/*", check=True)
-    if request.param == "sync":
-        yield sandbox.files
-        return
-    with asyncio.Runner() as runner:
-        yield Awaited(runner, aegis.AsyncFiles(sandbox.files))
 
 
 def test_reading_in_pieces(files):

@@ -9,30 +9,16 @@ import resource
 import signal
 import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import aegis_sdk as aegis
-from tests.both_faces import Awaited
 from tests.conftest import until
 
 MIB = 1 << 20
 
 pytestmark = pytest.mark.timeout(90)
-
-
-@pytest.fixture(params=["sync", "async"])
-def files(request, sandbox) -> Iterator[Any]:
-    """The files of a guest: Files, or AsyncFiles with each call awaited."""
-    sandbox.shell("rm -rf /tmp/* /workspace/*", check=True)
-    if request.param == "sync":
-        yield sandbox.files
-        return
-    with asyncio.Runner() as runner:
-        yield Awaited(runner, aegis.AsyncFiles(sandbox.files))
 
 
 def described(root: Path) -> dict[str, tuple[object, ...]]:

@@ -1,10 +1,15 @@
-"""One suite for both faces: an asynchronous object that a test uses as if it were the synchronous one."""
+"""The files of a guest by both faces: AsyncFiles are used as if they were Files."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+from collections.abc import Iterator
 from typing import Any
+
+import pytest
+
+import aegis_sdk as aegis
 
 
 class Awaited:
@@ -50,3 +55,14 @@ class Awaited:
 
     def _wrapped(self, value: Any) -> Any:
         return Awaited(self._runner, value) if hasattr(value, "__aenter__") else value
+
+
+@pytest.fixture(params=["sync", "async"])
+def files(request: pytest.FixtureRequest, sandbox: aegis.Sandbox) -> Iterator[Any]:
+    """The files of a guest: Files, or AsyncFiles with each call awaited."""
+    sandbox.shell("rm -rf /tmp/* /workspace/* /run/files", check=True)
+    if request.param == "sync":
+        yield sandbox.files
+        return
+    with asyncio.Runner() as runner:
+        yield Awaited(runner, aegis.AsyncFiles(sandbox.files))
