@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from functools import partial, update_wrapper
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
+from typing import Self
 
+from aegis_sdk.aio_files import AsyncFiles
+from aegis_sdk.awaiting import awaitable, each, in_thread
 from aegis_sdk.completion import listeners
 from aegis_sdk.engine.base import Engine
 from aegis_sdk.errors import SandboxClosed
@@ -19,90 +21,6 @@ from aegis_sdk.mount import Mounts
 from aegis_sdk.output import Output, Tell
 from aegis_sdk.process import Process, StreamName, deadline_after, to_bytes
 from aegis_sdk.sandbox import Sandbox, checked
-
-P = ParamSpec("P")
-T = TypeVar("T")
-S = TypeVar("S")
-S_co = TypeVar("S_co", covariant=True)
-
-_AWAKE = 0.5  # seconds
-
-
-class _Face(Protocol[S_co]):
-    @property
-    def sync(self) -> S_co: ...
-
-
-def in_thread(call: Callable[[], T], *, dispose: Callable[[T], None] = lambda _: None) -> asyncio.Future[T]:
-    """The result of *call*, made in a new thread; *dispose* takes it if nobody waits for it any more.
-
-    Not in asyncio's own pool: that has a handful of threads, and commands that wait for each other would use them up.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def succeed(value: T) -> None:
-        if future.cancelled():
-            threading.Thread(target=dispose, args=(value,), name="aegis-dispose", daemon=True).start()
-        else:
-            future.set_result(value)
-
-    def fail(error: BaseException) -> None:
-        if not future.cancelled():
-            future.set_exception(error)
-
-    def work() -> None:
-        try:
-            value = call()
-        except BaseException as error:  # noqa: BLE001  # whatever it is, it belongs to who waits
-            _tell(loop, partial(fail, error))
-            return
-        if not _tell(loop, partial(succeed, value)):
-            dispose(value)
-
-    threading.Thread(target=work, name="aegis-call", daemon=True).start()
-    _keep_awake(loop, future)
-    return future
-
-
-def _keep_awake(loop: asyncio.AbstractEventLoop, future: asyncio.Future[T]) -> None:
-    """Wake the loop twice a second until *future* is done: in a notebook, an interrupt waits for that.
-
-    Because of https://github.com/ipython/ipykernel/issues/881.
-    """
-    timer: asyncio.TimerHandle
-
-    def wake() -> None:
-        nonlocal timer
-        timer = loop.call_later(_AWAKE, wake)
-
-    wake()
-    future.add_done_callback(lambda _: timer.cancel())
-
-
-def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> bool:
-    """Have the loop call *what*; false if it was closed, and nobody waits any more."""
-    try:
-        loop.call_soon_threadsafe(what)
-    except RuntimeError:
-        return False
-    return True
-
-
-def awaitable(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[_Face[S], P], Coroutine[Any, Any, T]]:
-    """The asynchronous face of a synchronous method."""
-
-    async def wrapper(self: _Face[S], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await in_thread(lambda: method(self.sync, *args, **kwargs))
-
-    update_wrapper(wrapper, method)
-    return wrapper
-
-
-async def _each(pieces: Iterator[T]) -> AsyncIterator[T]:
-    end = object()
-    while (piece := await in_thread(lambda: next(pieces, end))) is not end:
-        yield piece  # type: ignore[misc]  # a T, since it is not the end
 
 
 class AsyncOutput:
@@ -121,10 +39,10 @@ class AsyncOutput:
 
     def chunks(self) -> AsyncIterator[bytes]:
         """The bytes in the pieces in which they come, to the end of the stream."""
-        return _each(self.sync.chunks())
+        return each(self.sync.chunks())
 
     def __aiter__(self) -> AsyncIterator[str]:
-        return _each(iter(self.sync))
+        return each(iter(self.sync))
 
 
 class AsyncProcess:
@@ -165,7 +83,7 @@ class AsyncProcess:
 
     def output(self, timeout: float | None = None) -> AsyncIterator[tuple[StreamName, bytes]]:
         """Both streams, piece by piece as they come, each with the name of its stream; as ``Process.output``."""
-        return _each(self.sync.output(timeout))
+        return each(self.sync.output(timeout))
 
     async def __aenter__(self) -> Self:
         return self
@@ -239,6 +157,11 @@ class AsyncSandbox:
     def id(self) -> str:
         """Its name among all sandboxes."""
         return self.sync.id
+
+    @property
+    def files(self) -> AsyncFiles:
+        """Its files, as ``Sandbox.files``, with ``await``."""
+        return AsyncFiles(self.sync.files)
 
     async def run(
         self,

@@ -21,6 +21,16 @@ AegisError
 ├── SandboxClosed              the sandbox was closed before or during the call
 ├── InputClosed                the command no longer takes input (also a BrokenPipeError)
 ├── OutputNotRead              a command's unread output has reached its bound
+├── FileFailed                 something could not be done with a file (also an OSError, with errno and filename)
+│   ├── FileMissing            ... because it is not there (also a FileNotFoundError)
+│   ├── FileExists             ... because there is something in its place (also a FileExistsError)
+│   ├── FileDenied             ... because the user may not (also a PermissionError)
+│   ├── NotDirectory           ... because it is no directory (also a NotADirectoryError)
+│   ├── IsDirectory            ... because it is a directory (also an IsADirectoryError)
+│   ├── DirectoryNotEmpty      ... because something is in it
+│   ├── NoSpace                ... because its file system is full
+│   └── ReadOnlyFiles          ... because its file system is read-only
+├── LimitExceeded              contents are more than the caller's limit
 └── CommandFailed              a command failed and the caller asked for an exception
     └── CommandTimedOut        ... because it ran out of time (also a TimeoutError)
 """
@@ -165,6 +175,70 @@ class OutputNotRead(AegisError):
     """One stream of a command was waited for while the unread rest of another reached its bound."""
 
     code = "output-not-read"
+
+
+class FileFailed(AegisError, OSError):
+    """Something could not be done with a file; *errno* and *filename* are those of an OSError."""
+
+    code = "file-failed"
+
+    def __init__(self, message: str, *, hint: str = "", number: int | None = None, path: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.errno, self.filename, self.strerror = number, path, message
+
+
+class FileMissing(FileFailed, FileNotFoundError):
+    """There is no such file or directory."""
+
+    code = "file-missing"
+
+
+class FileExists(FileFailed, FileExistsError):
+    """There is something in the place of what was to be made."""
+
+    code = "file-exists"
+
+
+class FileDenied(FileFailed, PermissionError):
+    """The user who asked, or anybody, may not do that with the file."""
+
+    code = "file-denied"
+
+
+class NotDirectory(FileFailed, NotADirectoryError):
+    """What is there is no directory."""
+
+    code = "not-directory"
+
+
+class IsDirectory(FileFailed, IsADirectoryError):
+    """What is there is a directory."""
+
+    code = "is-directory"
+
+
+class DirectoryNotEmpty(FileFailed):
+    """A directory was to be removed or replaced, and something is in it."""
+
+    code = "directory-not-empty"
+
+
+class NoSpace(FileFailed):
+    """The file system is full."""
+
+    code = "no-space"
+
+
+class ReadOnlyFiles(FileFailed):
+    """The file system is read-only, as a guest's root is unless it was asked to be writable."""
+
+    code = "read-only-files"
+
+
+class LimitExceeded(AegisError):
+    """Contents, or the number of files, are more than the caller's limit."""
+
+    code = "limit-exceeded"
 
 
 class CommandFailed(AegisError):

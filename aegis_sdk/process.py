@@ -14,8 +14,8 @@ from typing import Literal, NoReturn, Self
 
 from aegis_sdk.completion import Completion, Listeners
 from aegis_sdk.engine.base import Engine
+from aegis_sdk.engine.loss import why_lost
 from aegis_sdk.errors import (
-    GuestDied,
     GuestNotResponding,
     InputClosed,
     InvalidValue,
@@ -25,7 +25,7 @@ from aegis_sdk.errors import (
 from aegis_sdk.guest import requests
 from aegis_sdk.guest.channel import Channel, Kind
 from aegis_sdk.guest.conversation import Conversation
-from aegis_sdk.model import Cause, Command, Completed, Exit, TerminalSize, signal_name
+from aegis_sdk.model import Command, Completed, Exit, TerminalSize, signal_name
 from aegis_sdk.output import Output
 
 StreamName = Literal["stdout", "stderr"]
@@ -257,12 +257,7 @@ class Process:
         """Say why the connection is gone."""
         if self._closed:
             raise SandboxClosed(f"{' '.join(self.argv)!r} was closed while somebody waited for it")
-        ending = self._engine.ending(self._sandbox, timeout=_ANSWER)
-        if ending is None:
-            raise ProtocolViolation(f"the guest's harness dropped the connection of {' '.join(self.argv)!r}")
-        if ending.cause is Cause.CLOSED:
-            raise SandboxClosed(f"the sandbox was closed while {' '.join(self.argv)!r} ran")
-        raise GuestDied(f"the guest ended while {' '.join(self.argv)!r} ran: {ending}{ending.last_words()}")
+        raise why_lost(self._engine, self._sandbox, repr(" ".join(self.argv)))
 
 
 def deadline_after(timeout: float | None) -> float | None:

@@ -16,6 +16,7 @@ from aegis_sdk.completion import listeners
 from aegis_sdk.engine.base import Engine
 from aegis_sdk.engine.connect import engine_here
 from aegis_sdk.errors import CommandFailed, CommandTimedOut, InvalidValue, SandboxClosed
+from aegis_sdk.files import Files
 from aegis_sdk.image import Image, listener
 from aegis_sdk.model import Cause, Command, Completed, Ending, Progress, SandboxInfo, SandboxSpec, printable
 from aegis_sdk.mount import Mounts
@@ -79,6 +80,11 @@ class Sandbox:
     def id(self) -> str:
         """Its name among all sandboxes."""
         return self._info.id
+
+    @property
+    def files(self) -> Files:
+        """Its files: read, write, list, upload, download, watch, and more."""
+        return Files(self._engine, self._info)
 
     def info(self) -> SandboxInfo:
         """What it is, how its boot went, and what it does now: also when it has ended."""

@@ -25,7 +25,7 @@ from pathlib import Path
 import attrs
 
 import aegis_sdk as aegis
-from benchmarks import layers
+from benchmarks import files, layers
 from benchmarks.floor import Ground
 
 _POURED = 200 << 20
@@ -169,6 +169,34 @@ def _unpacking(ground: Ground) -> tuple[Figure, Figure]:
     )
 
 
+def upload(ground: Ground) -> Figure:
+    """A file of a GiB to the guest; against as many bytes over the bare port, into a file, too."""
+    figure, floor_ = _large(ground)[0]
+    return Figure("upload of 1 GiB", "MB/s", figure, floor_, "0.5 x", figure >= 0.5 * floor_)
+
+
+def download(ground: Ground) -> Figure:
+    """The same file from the guest, to a file here; against as many bytes over the bare port, to nowhere."""
+    figure, floor_ = _large(ground)[1]
+    return Figure("download of 1 GiB", "MB/s", figure, floor_, "0.6 x", figure >= 0.6 * floor_)
+
+
+def upload_tree(ground: Ground) -> Figure:
+    """20,000 small files to the guest; against tar here, and tar there."""
+    figure, floor_ = _tree(ground)[0]
+    return Figure("upload of 20,000 files", "s", figure, floor_, "1.3 x", figure <= 1.3 * floor_)
+
+
+def download_tree(ground: Ground) -> Figure:
+    """The same files from the guest; against tar there, and tar here."""
+    figure, floor_ = _tree(ground)[1]
+    return Figure("download of 20,000 files", "s", figure, floor_, "1.3 x", figure <= 1.3 * floor_)
+
+
+_large = functools.cache(files.large)
+_tree = functools.cache(files.tree)
+
+
 def _seconds(*command: str) -> float:
     start = time.perf_counter()
     subprocess.run(command, stdin=subprocess.DEVNULL, check=True)
@@ -190,6 +218,10 @@ BENCHMARKS: dict[str, Callable[[Ground], Figure]] = {
     "idle": idle,
     "unpack": unpack,
     "unpack-memory": unpack_memory,
+    "upload": upload,
+    "download": download,
+    "upload-tree": upload_tree,
+    "download-tree": download_tree,
 }
 
 

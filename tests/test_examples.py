@@ -13,6 +13,7 @@ from tests.conftest import ROOT
 PYTHON = "python:3.12-alpine"  # which the tests have in a registry of their own
 SAYS = {
     "asynchronous.py": r"answers: 0 1 2 3 4 5 6 7 8 9",
+    "files.py": r"3 words\nfox\nquick\nthe\n\['counted.txt', 'words.txt'\] came back\ncreated /workspace/new\n$",
     "hello.py": r"hello from Linux \d.*\nexit code 0 after",
     "images.py": r"(layer \d of 3: (fetch|unpack) done, \d+ bytes\n)+127\S+/python:1 sha256:[0-9a-f]{64}\n2\n$",
     "mounted_project.py": r"the guest: rm: .*Read-only file system\nits result: 3\n$",
@@ -38,12 +39,12 @@ def test_example(name, registry, empty_home):
 
 
 @pytest.mark.timeout(60)
-def test_the_readmes_python(registry):
+def test_the_readmes_python(registry, tmp_path):
     """The Python that README shows runs as it stands."""
     code = "".join(re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL))
     code = code.replace(PYTHON, registry.name("python:1")).replace('"python",', '"python3",')
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert re.match(r"Linux aegis .*\n\n3\n1\n2\n3\nstep\ndone\n3\n2\n$", done.stdout, re.DOTALL), done.stdout
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert re.match(r"Linux aegis .*\n\n3\n1\n2\n3\nstep\ndone\n3\n3\n2\n1\n2\n$", done.stdout, re.DOTALL), done.stdout
 
 
 def test_the_readmes_links():

@@ -144,6 +144,15 @@ class Channel:
         # One call, all of it in C: no signal handler can come between taking the bytes and keeping them.
         into.update(zip(numbers, map(self._socket.recv, (_CHUNK,), (socket.MSG_DONTWAIT,)), strict=False))
 
+    def receive_into(self, room: memoryview, *, deadline: float | None) -> int:
+        """Put what comes next into *room*; how many bytes that was, 0 at the end. TimeoutError at the deadline."""
+        if not self.wait(select.POLLIN, deadline=deadline):
+            raise TimeoutError
+        try:
+            return self._socket.recv_into(room)
+        except ConnectionResetError:
+            return 0
+
     def send_some(self, data: memoryview) -> int:
         """Send as much of *data* as goes without waiting; how many bytes that was."""
         if not _CAN_SEND_SOME:

@@ -2,7 +2,7 @@
 // port 1024. What Aegis adds is measured against it.
 //
 // It writes one byte when it runs. Then it takes one byte for what to do and four, little endian, for how often:
-// d N writes N bytes in pieces of 64 KiB; x N forks, executes and waits for `true`, N times, and answers with one byte.
+// d N writes N bytes in pieces of 64 KiB; u N reads N bytes into a file in memory, and answers with one; x N forks, executes and waits for `true`, N times, and answers with one byte.
 package main
 
 import (
@@ -27,9 +27,12 @@ func main() {
 			continue
 		}
 		count := int(binary.LittleEndian.Uint32(request[1:]))
-		if request[0] == 'd' {
+		switch request[0] {
+		case 'd':
 			pour(port, count)
-		} else {
+		case 'u':
+			take(port, count)
+		default:
 			spawn(port, count)
 		}
 	}
@@ -58,6 +61,18 @@ func call() *os.File {
 		}
 		time.Sleep(time.Millisecond)
 	}
+}
+
+func take(port *os.File, left int) {
+	_ = syscall.Mount("tmpfs", "/mnt", "tmpfs", 0, "size=100%")
+	file, _ := os.Create("/mnt/file")
+	buffer := make([]byte, 128<<10)
+	for left > 0 {
+		n, _ := io.ReadFull(port, buffer[:min(left, len(buffer))])
+		_, _ = file.Write(buffer[:n])
+		left -= n
+	}
+	_, _ = port.Write([]byte("u"))
 }
 
 func pour(port *os.File, count int) {

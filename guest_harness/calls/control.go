@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"aegis/guest_harness/console"
+	"aegis/guest_harness/files"
 	"aegis/guest_harness/process"
 	"aegis/guest_harness/wire"
 	"aegis/guest_harness/yamux"
@@ -144,6 +145,7 @@ func (g *Guest) bootOnce(params any) ([]wire.Pair, *rpcError, func()) {
 		g.failure = errors.New("the guest did not boot: " + err.Error())
 		return nil, &rpcError{bootFailed, err.Error()}, release
 	}
+	g.files = files.NewDesk(g.commands.Accounts())
 	go g.commands.Reap(g.children)
 	return answer, nil, release
 }

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"aegis/guest_harness/console"
+	"aegis/guest_harness/files"
 	"aegis/guest_harness/process"
 	"aegis/guest_harness/wire"
 	"aegis/guest_harness/yamux"
@@ -22,6 +23,7 @@ type Guest struct {
 	children <-chan os.Signal
 	booted   chan struct{} // closed when boot has been answered
 	commands *process.Table
+	files    *files.Desk
 	failure  error // of the boot
 	stopping atomic.Bool
 }
@@ -72,6 +74,8 @@ func (g *Guest) dispatch(stream *yamux.Stream, line []byte) error {
 		return g.resize(stream, fields)
 	case call == "stop":
 		return g.stop(stream, fields)
+	case call == "file":
+		return g.file(stream, fields)
 	}
 	return errors.New("unknown call: " + call)
 }

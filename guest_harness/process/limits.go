@@ -33,8 +33,8 @@ func limitFiles(pid int) {
 	}
 }
 
-// makeRoom raises the soft limit when *fd* shows that the harness comes near it: with some three hundred commands at once.
-func makeRoom(fd int) {
+// MakeRoom raises the soft limit when *fd* shows that the harness comes near it: with some three hundred commands at once.
+func MakeRoom(fd int) {
 	if fd > crowded && !roomy.Swap(true) {
 		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: manyFiles, Max: hardFiles})
 	}

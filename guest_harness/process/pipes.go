@@ -36,7 +36,7 @@ func openPipes(stdin bool, null int) (*pipes, error) {
 			_, _, _ = syscall.RawSyscall(syscall.SYS_FCNTL, uintptr(ends[0]), setPipeSize, pipeSize)
 		}
 		_ = syscall.SetNonblock(p.our[stream], true)
-		makeRoom(ends[1])
+		MakeRoom(ends[1])
 	}
 	return p, nil
 }

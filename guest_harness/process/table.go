@@ -74,6 +74,11 @@ func NewTable(hostname, cgroupRoot string, limit int) (*Table, error) {
 	}, nil
 }
 
+// Accounts are the users that commands can run as.
+func (t *Table) Accounts() *users.Directory {
+	return t.users
+}
+
 // Signal sends a signal to the process group of a command and tells whether there is such a command.
 func (t *Table) Signal(id string, number syscall.Signal) (bool, error) {
 	t.mu.Lock()

@@ -43,7 +43,7 @@ func openTerminal(devpts int, size Size, account users.Account) (*terminal, erro
 		t.closeOurs()
 		return nil, err
 	}
-	makeRoom(t.our[1])
+	MakeRoom(t.our[1])
 	return t, nil
 }
 

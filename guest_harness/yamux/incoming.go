@@ -4,33 +4,73 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"sync"
 )
 
-// keep is the size up to which an empty buffer is kept for the next bytes.
-const keep = 64 << 10
+// blockSize is how much is kept together.
+const blockSize = 64 << 10
+
+// blocks go round: fresh memory costs several times what it takes to fill it, under emulation above all.
+var blocks = sync.Pool{New: func() any { return new([blockSize]byte) }}
 
 // incoming holds what the host sent and the reader has not discarded: never more than the window.
 type incoming struct {
-	window   uint32 // what the host may still send
-	arrived  []byte
-	view     []byte // what the reader is at; only the reader touches it
-	backing  []byte // the buffer that view is a part of
-	consumed uint32 // discarded, and not yet given back to the window
-	dropped  bool   // nobody reads any more
+	window   uint32   // what the host may still send
+	arrived  [][]byte // in their order; the last one is being filled
+	view     []byte   // what the reader is at; only the reader touches it
+	backing  []byte   // the block that view is a part of
+	spare    []byte   // the next block to be filled: as large as the stream has needed so far
+	consumed uint32   // discarded, and not yet given back to the window
+	dropped  bool     // nobody reads any more
 }
 
 func (in *incoming) drop() {
 	in.dropped = true
-	in.arrived = nil
+	for _, block := range in.arrived {
+		recycle(block)
+	}
+	in.arrived, in.spare = nil, nil
 }
 
-// swap makes what has arrived the view, and the view's buffer the next to be filled.
-func (in *incoming) swap() {
-	spare := in.backing[:0]
-	if cap(spare) > keep {
-		spare = nil
+func recycle(block []byte) {
+	if cap(block) == blockSize {
+		blocks.Put((*[blockSize]byte)(block[:blockSize]))
 	}
-	in.view, in.backing, in.arrived = in.arrived, in.arrived, spare
+}
+
+// add keeps bytes that have come. What comes in small pieces, each of which is read at once, stays in one small block.
+func (in *incoming) add(chunk []byte) {
+	for len(chunk) > 0 {
+		last := len(in.arrived) - 1
+		if last < 0 || len(in.arrived[last]) == blockSize {
+			in.arrived = append(in.arrived, in.fresh())
+			last++
+		}
+		n := min(len(chunk), blockSize-len(in.arrived[last]))
+		in.arrived[last] = append(in.arrived[last], chunk[:n]...)
+		chunk = chunk[n:]
+	}
+}
+
+func (in *incoming) fresh() []byte {
+	block := in.spare
+	in.spare = nil
+	if block == nil && len(in.arrived) > 0 {
+		block = blocks.Get().(*[blockSize]byte)[:0]
+	}
+	return block[:0]
+}
+
+// swap makes the first block the view.
+func (in *incoming) swap() {
+	if in.spare == nil {
+		in.spare = in.backing
+	} else {
+		recycle(in.backing)
+	}
+	in.view = in.arrived[0]
+	in.backing = in.view
+	in.arrived = in.arrived[1:]
 }
 
 func (s *Stream) charge(length uint32) error {
@@ -56,12 +96,12 @@ func (s *Stream) push(chunk []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.incoming.dropped {
-		s.incoming.arrived = append(s.incoming.arrived, chunk...)
+		s.incoming.add(chunk)
 		s.changed.Broadcast()
 	}
 }
 
-// Peek waits for bytes and returns all that are there. They are valid until they have been discarded.
+// Peek waits for bytes and returns the first that are there. They are valid until they have been discarded.
 func (s *Stream) Peek() ([]byte, error) {
 	in := &s.incoming
 	if len(in.view) > 0 {

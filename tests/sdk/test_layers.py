@@ -13,7 +13,7 @@ import pytest
 import aegis_sdk
 from tests.conftest import ROOT
 
-GROUND = {"arguments", "artifacts", "config", "display", "errors", "hints", "model", "mount", "packages"}
+GROUND = {"arguments", "artifacts", "config", "display", "entries", "errors", "hints", "model", "mount", "packages"}
 #: What the modules of a room may import of ours, beside the ground and their own room.
 MAY_IMPORT = {
     "guest": set(),
@@ -27,8 +27,11 @@ MAY_IMPORT = {
     "output": set(),
     "completion": {"guest", "output"},
     "process": {"completion", "engine", "guest", "output"},
-    "sandbox": {"completion", "engine", "image", "output", "process"},
-    "aio": {"completion", "engine", "image", "output", "process", "sandbox"},
+    "files": {"engine", "guest"},
+    "sandbox": {"completion", "engine", "files", "image", "output", "process"},
+    "awaiting": set(),
+    "aio_files": {"awaiting", "files"},
+    "aio": {"aio_files", "awaiting", "completion", "engine", "image", "output", "process", "sandbox"},
     "doctor": {"engine", "sandbox"},
     "notebook": {"process", "sandbox"},
 }
@@ -43,6 +46,7 @@ GROUND_IMPORTS: dict[str, set[str]] = {
     "artifacts": set(),
     "packages": set(),
     "display": set(),
+    "entries": set(),
 }
 
 
