@@ -14,6 +14,8 @@ from aegis_sdk import completion
 from tests.awaited import by_both_faces
 from tests.conftest import slowness, until
 
+pytestmark = pytest.mark.any_driver
+
 
 @pytest.fixture(params=["sync", "async"])
 def runner(request, sandbox):

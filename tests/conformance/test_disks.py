@@ -24,7 +24,7 @@ from aegis_sdk.images.references import Record
 from aegis_sdk.images.tree import Directory, Special, Symlink
 from tests.sdk.erofs_trees import Blob, kind_and_permissions, link_count, paths, store, trees
 
-pytestmark = pytest.mark.contents
+pytestmark = pytest.mark.any_driver
 
 # Every inode's mode, owner, group, links, device, time and size, each with its name, and all contents and targets in
 # the same order. Not through the root: there, overlayfs would take a device 0:0 for a deleted file.

@@ -11,6 +11,8 @@ import pytest
 
 import aegis_sdk as aegis
 
+pytestmark = pytest.mark.any_driver
+
 ODD = "/tmp/odd \udcff\n\u00fc 'name"
 
 

@@ -15,7 +15,7 @@ from aegis_sdk.images.local.busybox import find
 from tests.images_made import GUEST
 from tests.sdk.image_blobs import Shelf
 
-pytestmark = pytest.mark.contents
+pytestmark = pytest.mark.any_driver
 
 PLACES = ("etc", "var", "proc", "sys", "dev", "tmp", "run", "workspace")
 #: Says "whole" in a guest that has all that every guest has, and in which nothing of the harness's shows.

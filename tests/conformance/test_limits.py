@@ -12,6 +12,8 @@ import pytest
 import aegis_sdk as aegis
 from tests.conftest import slowness, until
 
+pytestmark = pytest.mark.any_driver
+
 FORK_BOMB = "b() { b | b | sleep 1000 & }; b; sleep 1000"
 
 

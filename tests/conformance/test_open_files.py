@@ -10,7 +10,7 @@ import pytest
 import aegis_sdk as aegis
 from tests.conftest import until
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = [pytest.mark.any_driver, pytest.mark.timeout(90)]
 
 
 def test_reading_in_pieces(files):

@@ -14,7 +14,7 @@ from tests.awaited import by_both_faces
 from tests.conftest import slowness, until
 
 
-@pytest.fixture(params=["sync", "async"])
+@pytest.fixture(params=["sync", pytest.param("async", marks=pytest.mark.any_driver)])
 def sandbox(request, sandbox):
     """A guest to run commands in, by each face."""
     return by_both_faces(request.param, sandbox)

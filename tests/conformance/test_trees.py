@@ -18,7 +18,7 @@ from tests.conftest import until
 
 MIB = 1 << 20
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = [pytest.mark.any_driver, pytest.mark.timeout(90)]
 
 
 def described(root: Path) -> dict[str, tuple[object, ...]]:
