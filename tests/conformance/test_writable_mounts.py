@@ -272,6 +272,8 @@ def _share_as(user: int, groups: list[int], *words: str) -> str:
             sys.argv = ["share.py", *words]
             share._UID, share._GID = user, user
             share.main()
+        except SystemExit as error:
+            os.write(2, str(error).encode())  # as the interpreter does at a program's end
         finally:
             os._exit(1)
     os.close(there)
