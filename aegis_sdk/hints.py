@@ -6,7 +6,10 @@ _READ_ONLY = (
     "the guest's root is read-only, as are mounts that say so: write to /tmp, /var or /workspace, or boot it with"
     " writable=True (aegis run --writable)"
 )
-_FULL = "the guest's files are full: boot it with more disk= (aegis run --disk), which is part of its memory"
+_FULL = (
+    "there is no room for more files: boot it with more disk= (aegis run --disk), which is part of its memory, or with"
+    " more memory= for /run and for very many files; in a mount it is this machine's file system that is full"
+)
 _PROCESSES = "the guest reached its limit of processes: boot it with more processes= (aegis run --processes)"
 _MEMORY = "the guest ran out of memory: boot it with more memory= (aegis run --memory)"
 #: What programs say in the words of their C library, and our harness in its own, and what helps.

@@ -32,6 +32,18 @@ const bootLine = `{"jsonrpc": "2.0", "id": 1, "method": "boot", "params": {"prot
 
 func connect(t *testing.T, boot Boot) *testhost.Host {
 	t.Helper()
+	children := make(chan os.Signal, 1)
+	signal.Notify(children, syscall.SIGCHLD)
+	t.Cleanup(func() {
+		signal.Stop(children)
+		close(children)
+	})
+	return serve(t, NewGuest(boot, setTime, "", children).Serve)
+}
+
+// serve has *call* serve each connection, until the test ends.
+func serve(t *testing.T, call func(*yamux.Stream)) *testhost.Host {
+	t.Helper()
 	fd, host, err := testhost.Pair()
 	if err != nil {
 		t.Fatal(err)
@@ -40,15 +52,11 @@ func connect(t *testing.T, boot Boot) *testhost.Host {
 	if err != nil {
 		t.Fatal(err)
 	}
-	children := make(chan os.Signal, 1)
-	signal.Notify(children, syscall.SIGCHLD)
 	ended := make(chan error, 1)
-	go func() { ended <- yamux.Serve(port, NewGuest(boot, setTime, "", children).Serve) }()
+	go func() { ended <- yamux.Serve(port, call) }()
 	t.Cleanup(func() {
 		_ = host.Conn.Close()
 		<-ended
-		signal.Stop(children)
-		close(children)
 	})
 	return host
 }

@@ -67,6 +67,9 @@ func (g *Guest) process(stream *yamux.Stream, fields *wire.Fields) error {
 	}
 	running, failure := g.commands.Start(command)
 	if failure != nil {
+		if g.heldBack(stream) { // it may have been on its way when the stop came
+			return nil
+		}
 		return stream.SendLast(event("failed",
 			wire.Pair{Name: "code", Value: failure.Code}, wire.Pair{Name: "message", Value: failure.Message}))
 	}

@@ -6,6 +6,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"aegis/guest_harness/process"
+	"aegis/guest_harness/wire"
+	"aegis/guest_harness/yamux"
 )
 
 // A stop ends the commands and then the guest, and says of none how it ended.
@@ -32,5 +36,31 @@ func TestStop(t *testing.T) {
 	}
 	if stream.Buffered() > 0 {
 		t.Error("a command that had to end says how it ended")
+	}
+}
+
+// A command that the stop overtakes on its way says nothing, not even that it could not be started.
+func TestStopBeforeAStart(t *testing.T) {
+	commands, err := process.NewTable("here", "", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	commands.Stop(0)
+	guest := &Guest{commands: commands}
+	guest.stopping.Store(true)
+	request, err := wire.Parse([]byte(`{"id": "x", "argv": ["true"], "env": {}, "stdin": false}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := make(chan error, 1)
+	host := serve(t, func(stream *yamux.Stream) { said <- guest.process(stream, wire.Take(request)) })
+	stream := host.Open(nil)
+	select {
+	case err := <-said:
+		t.Fatalf("it was answered (%v)", err)
+	case <-time.After(300 * time.Millisecond):
+	}
+	if stream.Buffered() > 0 {
+		t.Error("it says that it could not be started")
 	}
 }

@@ -193,6 +193,17 @@ def test_a_repository(vm, project):
     shutil.rmtree(project / ".git")
 
 
+def test_a_full_file_system_of_the_host(boot, project):
+    """Who fills it is told that it is this machine's, which no limit of the guest's makes larger."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", project], check=True)
+    try:
+        done = boot(mounts={"/workspace": project}).shell("dd if=/dev/zero of=/workspace/big bs=1M count=2")
+    finally:
+        subprocess.run(["umount", "-l", project], check=True)
+    assert "No space left" in done.stderr
+    assert "this machine's file system" in done.hint
+
+
 def test_many_small_files(vm):
     """Making and removing files takes milliseconds each, not tenths of a second."""
     start = time.monotonic()
