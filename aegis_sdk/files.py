@@ -200,8 +200,8 @@ class Files:
         """Copy a file or a tree of the guest to this machine, as ``upload`` does the other way.
 
         Owners are not taken over. LimitExceeded after *limit* bytes of contents (16 GiB) or *entries* files, links and
-        directories (a million). Whatever the guest sends, nothing is written outside *destination*. If it fails, what
-        was made new is removed; of a tree that was merged, what was whole stays.
+        directories (a million). Whatever the guest sends, nothing is written outside *destination*, and no device, FIFO
+        or socket replaced. If it fails, what was made new is removed; of a tree that was merged, what was whole stays.
         """
         _whole("limit", limit)
         _whole("entries", entries)
