@@ -295,7 +295,7 @@ class Landing:
 
 
 def _replaceable(name: bytes, directory: int) -> None:
-    """FileExistsError for a device, FIFO or socket, such as /dev/null: it is in use by others, and cannot be had back."""
+    """FileExistsError for a device, FIFO or socket, such as /dev/null: others use it, and it cannot be had back."""
     with suppress(FileNotFoundError):
         about = os.stat(name, dir_fd=directory, follow_symlinks=False)
         if stat.S_IFMT(about.st_mode) not in (stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR):
