@@ -31,6 +31,7 @@ Contents = bytes | bytearray | memoryview | str | IO[bytes] | IO[str]
 _READ_LIMIT = 1 << 30
 _DOWNLOAD_LIMIT = 16 << 30
 _ENTRIES_LIMIT = 1_000_000
+_NAMES_LIMIT = 256 << 20
 _LONGEST_PATH = 4095  # PATH_MAX, without its NUL
 _BUFFER = 1 << 18  # each question and answer takes as long as a few hundred system calls
 _PIECE = 1 << 18
@@ -125,14 +126,16 @@ class Files:
     def list(self, path: GuestPath = ".", *, user: str | None = None) -> list[FileInfo]:
         """What is in a directory, by name; links are not followed. LimitExceeded beyond a million."""
         found: list[FileInfo] = []
-        place = self._place(path)
+        place, room = self._place(path), _NAMES_LIMIT
         with self._call("list", path, user=user) as call:
             while entry := call.entry():
                 if entry.name in (b"", b".", b"..") or b"/" in entry.name:
                     call.violated(f"the guest sent {entry.name[:80]!r} as a name")
                 found.append(entry.info(posixpath.join(place, text(entry.name))))
-                if len(found) > _ENTRIES_LIMIT:
-                    raise LimitExceeded(f"{place} holds more than {_ENTRIES_LIMIT} files")
+                room -= len(entry.name) + len(entry.target)
+                if len(found) > _ENTRIES_LIMIT or room < 0:
+                    limit = f"{_ENTRIES_LIMIT} files, or {_NAMES_LIMIT} bytes of names"
+                    raise LimitExceeded(f"{place} holds more than {limit}")
         return sorted(found, key=lambda info: info.name)
 
     def stat(self, path: GuestPath, *, follow: bool = True, user: str | None = None) -> FileInfo:
@@ -200,8 +203,8 @@ class Files:
         """Copy a file or a tree of the guest to this machine, as ``upload`` does the other way.
 
         Owners are not taken over. LimitExceeded after *limit* bytes of contents (16 GiB) or *entries* files, links and
-        directories (a million). Whatever the guest sends, nothing is written outside *destination*. If it fails, what
-        was made new is removed; of a tree that was merged, what was whole stays.
+        directories (a million). Whatever the guest sends, nothing is written outside *destination*, and no device, FIFO
+        or socket replaced. If it fails, what was made new is removed; of a tree that was merged, what was whole stays.
         """
         _whole("limit", limit)
         _whole("entries", entries)

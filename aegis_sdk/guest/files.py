@@ -173,7 +173,7 @@ _FAILURES: dict[str, type[FileFailed]] = {
 _HINTS = {
     "EROFS": "write below /tmp, /run, /var or /workspace, or boot the guest with writable=True",
     "ENOSPC": "boot the guest with more disk=, which is part of its memory",
-    "ENOTEMPTY": "recursive=True also removes what is in it",
+    "ENOTEMPTY": "remove(..., recursive=True) also removes what is in it",
 }
 
 
@@ -238,7 +238,10 @@ class FileCall:
                 self._on_violation()
                 raise
             if failure:
-                raise failure
+                try:
+                    raise failure
+                finally:  # else error and frame hold each other, and files that its callers forget stay open
+                    del failure
             return kind, payload
 
     def entry(self) -> Entry | None:

@@ -7,7 +7,9 @@ meanwhile, nothing is written through a link.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Self, TypeVar
@@ -98,8 +100,10 @@ class Landing:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self._undo.clear()
-        if self._file:
-            os.close(self._file.fd)
+        if file := self._file:
+            os.close(file.fd)
+            with suppress(OSError):
+                os.unlink(file.entry.name, dir_fd=self._levels[-1].fd)
         for undo in reversed(self._undo):
             with suppress(OSError):
                 undo()
@@ -134,6 +138,8 @@ class Landing:
 
     def _start_file(self, entry: Entry, parent: int) -> None:
         """Write a file under another name, which it has until it is whole."""
+        with here(self._path(entry)):
+            _replaceable(entry.name, parent)
         name = b".%s.%s.part" % (entry.name[:200], os.urandom(6).hex().encode())
         self._begin(attrs.evolve(entry, name=name))
         self._undo.append(lambda: os.unlink(name, dir_fd=parent))
@@ -225,6 +231,7 @@ class Landing:
                 try:
                     return make()
                 except FileExistsError:
+                    _replaceable(entry.name, self._levels[-1].fd)
                     with suppress(FileNotFoundError):
                         os.unlink(entry.name, dir_fd=self._levels[-1].fd)
             return make()
@@ -285,6 +292,14 @@ class Landing:
             parent, (name, final) = self._levels[0], self._renamed
             with here(parent.path + b"/" + final):
                 os.rename(name, final, src_dir_fd=parent.fd, dst_dir_fd=parent.fd)
+
+
+def _replaceable(name: bytes, directory: int) -> None:
+    """FileExistsError for a device, FIFO or socket, such as /dev/null: others use it, and it cannot be had back."""
+    with suppress(FileNotFoundError):
+        about = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        if stat.S_IFMT(about.st_mode) not in (stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR):
+            raise FileExistsError(errno.EEXIST, "a device, FIFO or socket, which is not replaced")
 
 
 def _entered(path: bytes) -> int:

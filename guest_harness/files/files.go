@@ -150,6 +150,9 @@ func lookAt(dir int, name string, follow bool) (Entry, error) {
 		return Entry{}, err
 	}
 	target := ""
+	if kinds[stat.Mode&syscall.S_IFMT] == 0 { // what /proc/PID/fd leads to may be of no kind at all
+		return Entry{}, irregular(name)
+	}
 	if stat.Mode&syscall.S_IFMT == syscall.S_IFLNK {
 		if target, err = readlinkat(dir, name); err != nil {
 			return Entry{}, err
@@ -178,9 +181,19 @@ func (c *call) mkdir() ([]wire.Pair, error) {
 		}
 	}
 	if err == nil && c.Mode != Unset {
-		err = syscall.Chmod(c.Path, uint32(c.Mode))
+		err = chmodMade(c.Path, uint32(c.Mode))
 	}
 	return nil, of(c.Path, err)
+}
+
+// chmodMade sets the mode of a new directory, and not of what a link that took its place leads to.
+func chmodMade(place string, mode uint32) error {
+	fd, err := openat(current, trim(place), enter|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer syscall.Close(fd)
+	return syscall.Fchmod(fd, mode)
 }
 
 func (c *call) move() ([]wire.Pair, error) {

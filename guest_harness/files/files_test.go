@@ -149,6 +149,24 @@ func TestRemoveFollowsNothing(t *testing.T) {
 }
 
 // Names that lead out of their directory, and frames in a wrong order, are refused.
+
+func TestModeOfWhatWasMade(t *testing.T) {
+	top := t.TempDir()
+	target := top + "/target"
+	if err := os.Mkdir(target, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(target, top+"/link"); err != nil {
+		t.Fatal(err)
+	}
+	if err := chmodMade(top+"/link/", 0o777); err == nil {
+		t.Error("a link in the place of a new directory was followed")
+	}
+	if about, err := os.Stat(target); err != nil || about.Mode().Perm() != 0o700 {
+		t.Error("the mode of what it leads to was set", about, err)
+	}
+}
+
 func TestUploadRefuses(t *testing.T) {
 	for _, name := range []string{"", ".", "..", "a/b", "/etc/x", "../x", "a\x00b"} {
 		err := arrive(t.TempDir(), func(out *Out) error {

@@ -192,7 +192,7 @@ func parse(buffer []byte) (event, []byte) {
 
 func (w *watcher) handle(e event) error {
 	if e.mask&syscall.IN_Q_OVERFLOW != 0 {
-		return w.change(overflow, w.top, "")
+		return w.lost()
 	}
 	place, known := w.places[e.watch]
 	if !known {
@@ -211,9 +211,9 @@ func (w *watcher) handle(e event) error {
 
 func (w *watcher) say(e event, place string) error {
 	switch {
-	case e.mask&syscall.IN_IGNORED != 0:
+	case e.mask&syscall.IN_IGNORED != 0: // it has gone, or its file system was unmounted
 		delete(w.places, e.watch)
-		return nil
+		return w.lose(place)
 	case e.mask&(syscall.IN_DELETE_SELF|syscall.IN_MOVE_SELF) != 0:
 		return w.lose(place)
 	case e.mask&syscall.IN_MOVED_FROM != 0:
@@ -232,9 +232,21 @@ func (w *watcher) say(e event, place string) error {
 	return nil
 }
 
+// lost says so of changes; that the watch's own subject has gone may have been one of them.
+func (w *watcher) lost() error {
+	if err := w.change(overflow, w.top, ""); err != nil {
+		return err
+	}
+	number, err := syscall.InotifyAddWatch(w.fd, w.top, seen) // the same number for what is watched already
+	if err == nil && w.places[int32(number)] == w.top {
+		return nil
+	}
+	return w.lose(w.top)
+}
+
 // lose ends the watch when it was its own subject that has gone; of others, the directory above tells.
 func (w *watcher) lose(place string) error {
-	if place != w.top {
+	if place != w.top || w.over {
 		return nil
 	}
 	w.over = true

@@ -269,6 +269,15 @@ def test_kernel_files(files):
     files.write("/proc/sys/kernel/hostname", "aegis")
 
 
+def test_what_is_of_no_kind(files):
+    """What the kernel itself gives no kind, as some that processes have open, is refused; the guest goes on."""
+    odd = [each.path for each in files.list("/proc/1/fd") if each.target == "anon_inode:[eventpoll]"]
+    assert odd
+    with pytest.raises(aegis.FileFailed, match="not a regular file"):
+        files.stat(odd[0])
+    assert files.exists("/proc/1")
+
+
 def test_a_limit_on_reading(files):
     """More than the limit is an error that says how else; exactly the limit is not."""
     files.write("/tmp/file", bytes(1000))

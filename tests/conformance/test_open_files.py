@@ -175,6 +175,27 @@ def test_changes_that_nobody_takes(sandbox):
         assert any(change.kind == "overflow" for change in changes)
 
 
+def test_a_watch_whose_end_was_lost(sandbox):
+    """A watch ends with its directory, also when that was among more changes than can wait."""
+    sandbox.files.mkdir("/tmp/gone")
+    with sandbox.files.watch("/tmp/gone") as changes:
+        script = (
+            "cd /tmp/gone; i=0; while [ $i -lt 50000 ]; do : > $i.$i.$i.$i.$i.$i; i=$((i+1)); done; rm -r /tmp/gone"
+        )
+        sandbox.shell(script, check=True, timeout=120)
+        told = list(changes)
+    assert "overflow" in [change.kind for change in told]
+    assert (told[-1].kind, told[-1].path) == ("removed", "/tmp/gone")
+
+
+def test_a_watch_of_what_is_unmounted(sandbox):
+    """A watch ends when the file system with its directory goes."""
+    sandbox.shell("mkdir /tmp/mounted; mount -t tmpfs none /tmp/mounted", check=True)
+    with sandbox.files.watch("/tmp/mounted") as changes:
+        sandbox.shell("umount /tmp/mounted", check=True)
+        assert [(change.kind, change.path) for change in changes] == [("removed", "/tmp/mounted")]
+
+
 def test_closing_a_watch(sandbox):
     """Who waits for a change waits no longer when the watch is closed, or with it the sandbox."""
     told: list[object] = []

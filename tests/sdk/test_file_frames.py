@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
+import weakref
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import aegis_sdk as aegis
+from aegis_sdk.files import Files
 from aegis_sdk.guest import files
 from aegis_sdk.guest.channel import Channel
 from aegis_sdk.guest.files import Entry, Kind, parse_change, parse_entry, parse_outcome
@@ -173,3 +176,28 @@ def test_a_failure_of_an_open_file():
         with pytest.raises(aegis.FileFailed, match="input/output error"):
             file.read(10)
         assert file.read(10) == b"abc"
+
+
+def test_a_failure_is_let_go_of():
+    """An error holds no call or open file of those that it came through, once it is forgotten."""
+    refused = b'{"error": "ENOENT", "path": "/x", "message": "no such file"}'
+    gc.disable()
+    try:
+        with guest(frame(Kind.END, refused)) as fake:
+            with pytest.raises(aegis.FileMissing) as caught:
+                fake.call.entry()
+            error = weakref.ref(caught.value)
+            del caught
+            assert error() is None
+    finally:
+        gc.enable()
+
+
+def test_a_listing_without_end(monkeypatch):
+    """Long names fill no memory: a listing has a limit for all of them together."""
+    monkeypatch.setattr("aegis_sdk.files._NAMES_LIMIT", 1 << 20)
+    with guest(entry("link", b"n" * 8000, target=b"t" * 8000) * 100, stays=True) as fake:
+        monkeypatch.setattr(Files, "_begin", lambda *_, **__: fake.call)
+        monkeypatch.setattr(Files, "_place", lambda *_: "/d")
+        with pytest.raises(aegis.LimitExceeded, match="of names"):
+            Files(None, None).list("/d")  # type: ignore[arg-type]  # neither is asked for anything

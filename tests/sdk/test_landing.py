@@ -121,6 +121,32 @@ def test_the_same_name_twice():
             land(ROOT + entry("directory", b"d") + LEAVE + entry("file", b"d") + LEAVE + END, destination)
 
 
+def test_half_a_file_in_a_directory_that_was_there():
+    """A merge that fails leaves no half file; what was whole stays."""
+    said = ROOT + entry("file", b"whole") + frame(Kind.DATA, b"x") + entry("directory", b"d", mode=0o755)
+    said += entry("file", b"half") + frame(Kind.DATA, bytes(1 << 10)) * 1100
+    with place() as (destination, outside):
+        (destination / "d").mkdir(parents=True)
+        with pytest.raises(aegis.LimitExceeded):
+            land(said, destination)
+        assert sorted(path.name for path in destination.rglob("*")) == ["d", "whole"]
+        assert untouched(outside)
+
+
+def test_what_is_not_replaced():
+    """A FIFO, and so a device such as /dev/null, stays what it is."""
+    with place() as (destination, _):
+        destination.mkdir()
+        os.mkfifo(destination / "x")
+        for said in (ROOT + entry("file", b"x") + LEAVE + END, ROOT + entry("link", b"x", target=b"y") + LEAVE + END):
+            with pytest.raises(aegis.FileExists, match="not replaced"):
+                land(said, destination)
+        for where in (destination, destination / "x"):
+            with pytest.raises(aegis.FileExists, match="not replaced"):
+                land(entry("file", b"y") + END, where)
+        assert [path.name for path in destination.iterdir() if path.is_fifo()] == ["x"]
+
+
 VIOLATIONS = {
     "nothing": END,
     "a link as the root": entry("link", b"x", target=b"y") + END,
