@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import attrs
-import click
 
 import aegis_sdk as aegis
+from aegis_cli.words import say
 
 _KEPT = 1 << 16
 
@@ -33,4 +33,4 @@ class Advice:
             out_of_processes=process.out_of_processes,
         )
         if completed.hint:
-            click.echo(f"aegis: {completed.hint}", err=True)
+            say(f"aegis: {completed.hint}")

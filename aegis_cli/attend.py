@@ -10,11 +10,10 @@ from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from typing import Self
 
-import click
-
 import aegis_sdk as aegis
 from aegis_cli import terminal
 from aegis_cli.advice import Advice
+from aegis_cli.words import say
 
 _TIMED_OUT = 124
 _CHUNK = 1 << 16
@@ -38,7 +37,7 @@ def attend(vm: aegis.Sandbox, process: aegis.Process, *, tty: bool = False, time
             threading.Thread(target=_feed, args=(process, read), daemon=True).start()
             code = _pass_on(process, limit, advice.hear)
         if limit.reached:
-            click.echo(f"aegis: timed out after {limit.seconds:g} s", err=True)
+            say(f"aegis: timed out after {limit.seconds:g} s")
             return _TIMED_OUT
     advice.give(process, code)
     return code
@@ -126,5 +125,5 @@ def _read() -> bytes:
         except BlockingIOError:  # somebody else made our terminal or pipe non-blocking
             select.select([0], [], [])
         except OSError as error:
-            click.echo(f"aegis: standard input cannot be read: {error.strerror}", err=True)
+            say(f"aegis: standard input cannot be read: {error.strerror}")
             return b""

@@ -18,7 +18,7 @@ from aegis_cli.image import image
 from aegis_cli.plugins import plugins
 from aegis_cli.run import run
 from aegis_cli.shell import shell
-from aegis_cli.words import printable
+from aegis_cli.words import printable, say
 
 #: What Aegis exits with when a command was to be run and it is Aegis that failed; other commands exit with 1.
 FAILED_TO_RUN = 125
@@ -78,12 +78,12 @@ def _outcome(arguments: list[str]) -> int:
         return FAILED_TO_RUN if failed == FAILED_TO_RUN else error.exit_code
     except (aegis.AegisError, OSError) as error:
         # What it quotes may come from an image, a registry or a plugin.
-        click.echo("aegis: " + "\n".join(map(printable, str(error).splitlines())), err=True)
+        say("aegis: " + "\n".join(map(printable, str(error).splitlines())))
         return failed
     except Left as left:
         return int(left.args[0])
     except (KeyboardInterrupt, click.Abort):
         return 128 + signal.SIGINT
     except Exception:  # noqa: BLE001  # a fault of ours: to be seen whole, and not taken for the command's own exit code
-        traceback.print_exc()
+        say(traceback.format_exc().rstrip())
         return failed

@@ -11,6 +11,7 @@ import tty
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
+from typing import Self
 
 import click
 
@@ -41,7 +42,7 @@ def lent(process: aegis.Process) -> Iterator[None]:
     if in_background():
         os.kill(os.getpid(), signal.SIGTTIN)  # before we look at its modes: now they are the shell's that started us
     with ExitStack() as undo:
-        modes = _Modes(termios.tcgetattr(_KEYBOARD))
+        modes = _Modes.found()
         sizes = undo.enter_context(_following(process))
         undo.enter_context(_handling(signal.SIGWINCH, lambda *_: sizes.put(True)))
         undo.enter_context(_handling(signal.SIGTSTP, lambda *_: modes.stop()))
@@ -60,9 +61,15 @@ class _Modes:
         self._before = before
         self._lent = False
 
+    @classmethod
+    def found(cls) -> Self:
+        with _in_words():
+            return cls(termios.tcgetattr(_KEYBOARD))
+
     def raw(self) -> None:
         self._lent = True
-        tty.setraw(_KEYBOARD, termios.TCSANOW)  # what was typed ahead stays
+        with _in_words():
+            tty.setraw(_KEYBOARD, termios.TCSANOW)  # what was typed ahead stays
 
     def restore(self) -> None:
         self._lent = False
@@ -81,8 +88,18 @@ class _Modes:
 
     def go_on(self, sizes: queue.SimpleQueue[bool]) -> None:
         if self._lent and not in_background():
-            self.raw()
+            with suppress(OSError):  # it has been hung up: that, too, lets us go on
+                self.raw()
             sizes.put(True)
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """An error of the terminal's as an OSError: it was hung up, or we are an orphan in its background."""
+    try:
+        yield
+    except termios.error as error:
+        raise OSError(f"this terminal cannot be had: {error.args[1]}") from error
 
 
 def in_background() -> bool:

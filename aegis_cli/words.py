@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import suppress
+
+import click
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smhdw])", re.ASCII)
+
+
+def say(text: str) -> None:
+    """*text* on standard error, if that is still there: a terminal may be gone before us."""
+    with suppress(OSError):
+        click.echo(text, err=True)
 
 
 def printable(text: str) -> str:

@@ -254,6 +254,32 @@ def test_a_job_of_a_shell(tmp_path):
         child.close(force=True)
 
 
+@pytest.mark.parametrize("flags", [["-it"], []], ids=["at a terminal", "without one"])
+def test_a_terminal_that_goes_away(flags):
+    """Where hang-ups are ignored, a closed terminal is the end of the input, and the command goes on to its own."""
+    script = "stty -echo 2>/dev/null; echo begun; cat; exit 5"
+    command = " ".join((*AEGIS, "run", *flags, "--", "sh", "-c", f"'{script}'"))
+    child = pexpect.spawn("sh", ["-c", f"trap '' HUP; exec {command}"], timeout=20)
+    try:
+        child.expect_exact("begun")
+        child.ptyproc.fileobj.close()  # type: ignore[attr-defined]  # pexpect's stubs lack it
+        assert until(lambda: not child.isalive(), 20)
+        assert child.exitstatus == 5
+    finally:
+        child.close(force=True)
+
+
+def test_an_orphan_in_the_background():
+    """A terminal that nobody can bring it to is refused in words."""
+    child = pexpect.spawn("bash", ["--norc", "-i"], dimensions=(30, 100), timeout=20)
+    try:
+        command = " ".join((*AEGIS, "run", "-t", "--", "true"))
+        child.sendline(f"( ( {command} < /dev/tty; echo co''de $? ) & )")
+        child.expect("aegis: this terminal cannot be had: [^\r\n]*\r\ncode 125\r\n")
+    finally:
+        child.close(force=True)
+
+
 def test_input_from_a_terminal_output_to_a_file(tmp_path):
     """At a terminal with its output elsewhere, the output is there."""
     command = f"{' '.join(AEGIS)} run -it -- echo hello > {tmp_path}/out"
