@@ -184,7 +184,8 @@ class Files:
         *destination*, or goes into it if it is a directory or ends with a slash. Missing directories above are made;
         files and links that are there are replaced. Modes, times, links (as links), holes and empty directories
         survive, hard links become copies. The owner is root or *user*; set-user-ID bits are dropped without *setuid*.
-        Devices, sockets and FIFOs are left out, and told. What is wrong on this machine is said to be there.
+        Devices, sockets and FIFOs are left out, and told; those that are there are not replaced. What is wrong on this
+        machine is said to be there.
         """
         name = os.path.basename(os.path.abspath(_here(source)))  # noqa: PTH100, PTH119
         with self._call("upload", destination, user=user, name=name) as call:

@@ -3,7 +3,9 @@ package files
 import (
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -149,6 +151,38 @@ func TestRemoveFollowsNothing(t *testing.T) {
 }
 
 // Names that lead out of their directory, and frames in a wrong order, are refused.
+
+func TestRemoveRefusesDots(t *testing.T) {
+	top := t.TempDir()
+	if err := os.WriteFile(top+"/file", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, place := range []string{top + "/.", top + "/../" + path.Base(top) + "/./", top + "/x/.."} {
+		_ = os.Mkdir(top+"/x", 0o700)
+		if err := remove(place, true, func() error { return nil }); err == nil {
+			t.Error("removed", place)
+		}
+		if _, err := os.Stat(top + "/file"); err != nil {
+			t.Error("emptied", place)
+		}
+	}
+}
+
+func TestUploadReplacesNoFIFO(t *testing.T) {
+	top := t.TempDir()
+	if err := syscall.Mkfifo(top+"/name", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, place := range []string{top, top + "/name"} {
+		err := arrive(place, func(out *Out) error { return sender{out}.head(Entry{Kind: regular, Mode: 0o600}) })
+		if !errors.Is(err, syscall.EEXIST) {
+			t.Error(err)
+		}
+	}
+	if about, err := os.Lstat(top + "/name"); err != nil || about.Mode().Type() != os.ModeNamedPipe {
+		t.Error("a FIFO was replaced", about, err)
+	}
+}
 
 func TestModeOfWhatWasMade(t *testing.T) {
 	top := t.TempDir()

@@ -172,12 +172,29 @@ func (l *lander) replacing(name string, make func() error) error {
 		if err != syscall.EEXIST {
 			break
 		}
+		if err = l.replaceable(name); err != nil {
+			return err
+		}
 		if err = unlinkat(l.top().fd, name, 0); err != nil && err != syscall.ENOENT {
 			return err
 		}
 		err = make()
 	}
 	return err
+}
+
+// replaceable refuses devices, FIFOs and sockets, such as /dev/null: others use them.
+func (l *lander) replaceable(name string) error {
+	stat, err := statat(l.top().fd, name, noFollow)
+	if err != nil {
+		return gone(err)
+	}
+	switch kinds[stat.Mode&syscall.S_IFMT] {
+	case regular, link, directory:
+		return nil
+	}
+	words := "a device, FIFO or socket, which is not replaced"
+	return &failure{path: path.Join(l.top().place, name), err: syscall.EEXIST, words: words}
 }
 
 func (l *lander) begin(entry Entry) error {

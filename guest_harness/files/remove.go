@@ -8,6 +8,9 @@ import (
 // remove removes what is at a path, without following it; with *recursive* also what is in it.
 func remove(place string, recursive bool, tick func() error) error {
 	place = trim(place)
+	if name := path.Base(place); name == "." || name == ".." { // what is in it would go, and then it could not
+		return &failure{path: place, err: syscall.EINVAL, words: "cannot remove . or .."}
+	}
 	stat, err := statat(current, place, noFollow)
 	if err != nil {
 		return of(place, err)
