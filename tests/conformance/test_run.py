@@ -13,8 +13,10 @@ import aegis_sdk as aegis
 from tests.awaited import by_both_faces
 from tests.conftest import slowness, until
 
+pytestmark = pytest.mark.any_driver
 
-@pytest.fixture(params=["sync", pytest.param("async", marks=pytest.mark.any_driver)])
+
+@pytest.fixture(params=["sync", "async"])
 def sandbox(request, sandbox):
     """A guest to run commands in, by each face."""
     return by_both_faces(request.param, sandbox)
