@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
-from contextlib import suppress
 
 import click
 
@@ -15,8 +15,11 @@ _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smhdw])", re.ASCII)
 
 def say(text: str) -> None:
     """*text* on standard error, if that is still there: a terminal may be gone before us."""
-    with suppress(OSError):
+    try:
         click.echo(text, err=True)
+    except OSError:
+        # What is left in its buffer would be tried once more at our end, and change the exit code.
+        sys.stderr = None  # as it is where a program has none
 
 
 def printable(text: str) -> str:
