@@ -40,7 +40,7 @@ def test_the_disk(boot):
 def test_the_disk_holds_for_a_writable_root(boot):
     """What is written to the root counts, too."""
     vm = boot(disk=32, writable=True)
-    assert vm.shell("dd if=/dev/zero of=/root/a bs=1M count=20").ok
+    assert vm.shell("dd if=/dev/zero of=/etc/a bs=1M count=20").ok
     assert "No space left" in vm.shell("dd if=/dev/zero of=/usr/b bs=1M count=20").stderr
     assert "No space left" in vm.shell("dd if=/dev/zero of=/tmp/c bs=1M count=20").stderr
 

@@ -60,9 +60,9 @@ def test_what_is_written_stays_through_pauses(boot):
     vm = boot(writable=True)
     for number in range(10):
         write = f"echo {number} >> $place/numbers; head -c 50000 /dev/urandom > $place/{number}"
-        vm.shell(f"for place in /root /workspace /var; do {write}; done; sync", check=True)
+        vm.shell(f"for place in /usr /workspace /var; do {write}; done; sync", check=True)
         vm.pause()
         vm.resume()
     numbers = "".join(f"{number}\n" for number in range(10))
-    assert vm.run("cat", "/root/numbers", "/workspace/numbers", "/var/numbers").stdout == numbers * 3
-    assert vm.shell("cat /root/? /workspace/? /var/? | wc -c").stdout == "1500000\n"
+    assert vm.run("cat", "/usr/numbers", "/workspace/numbers", "/var/numbers").stdout == numbers * 3
+    assert vm.shell("cat /usr/? /workspace/? /var/? | wc -c").stdout == "1500000\n"
