@@ -82,6 +82,8 @@ class Conversation:
         me = threading.get_ident()
         try:
             with self._lock:
+                if self._lost:  # since it was last looked at: the channel may be closed by now
+                    return True
                 # A reader that is this very thread was interrupted, and does not read any more.
                 if self._reader not in (None, me):
                     self._turn.wait(min(_left(deadline), LONGEST_WAIT))

@@ -136,8 +136,8 @@ def test_interrupts_at_any_moment(sandbox):
     try:
         with sandbox.start("sh", "-c", "while :; do echo x; done") as process:
             for _ in range(150):
-                signal.setitimer(signal.ITIMER_REAL, 0.003)
                 try:
+                    signal.setitimer(signal.ITIMER_REAL, 0.003)  # which may be over before it returns
                     for _ in process.stdout.chunks():
                         pass
                 except Interruption:
