@@ -22,12 +22,16 @@ class Config:
     #: Whether what a monitor says on its standard error, and libkrun's log, are repeated on ours.
     debug: bool = False
     plain_http: frozenset[str] = frozenset()
+    #: Where a daemon listens whose engine is to be used: the path of its socket.
+    host: Path | None = None
+    #: How many guests of tasks run at once; others are queued.
+    task_guests: int = 4
     #: What it was read from, for what belongs to other programs: proxies, certificates, registries' credentials.
     environ: Mapping[str, str] = attrs.field(factory=dict, repr=False, eq=False)
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Config:
-        """AEGIS_HOME, _DRIVER, _KERNEL, _LIBKRUN, _DEBUG and _PLAIN_HTTP, with their defaults."""
+        """AEGIS_HOME, _HOST, _DRIVER, _KERNEL, _LIBKRUN, _DEBUG, _PLAIN_HTTP and _TASK_GUESTS, with their defaults."""
         return cls(
             home=Path(environ.get("AEGIS_HOME") or _user() / ".aegis").absolute(),
             driver=environ.get("AEGIS_DRIVER") or "auto",
@@ -35,6 +39,10 @@ class Config:
             libkrun=_path(environ.get("AEGIS_LIBKRUN")),
             debug=environ.get("AEGIS_DEBUG", "") not in ("", "0"),
             plain_http=frozenset(map(_plain, environ.get("AEGIS_PLAIN_HTTP", "").replace(",", " ").split())),
+            host=_path(environ.get("AEGIS_HOST", "").removeprefix("unix://")),
+            task_guests=_count(
+                "AEGIS_TASK_GUESTS", environ.get("AEGIS_TASK_GUESTS") or str(max(2, os.cpu_count() or 1))
+            ),
             environ=environ,
         )
 
@@ -45,6 +53,28 @@ class Config:
     @property
     def images(self) -> Path:
         return self.data / "images"
+
+    @property
+    def database(self) -> Path:
+        return self.data / "aegis.db"
+
+    @property
+    def logs(self) -> Path:
+        return self.data / "logs"
+
+    @property
+    def workspaces(self) -> Path:
+        return self.data / "workspaces"
+
+    @property
+    def key(self) -> Path:
+        """The file of the key that secrets are encrypted with."""
+        return self.home / "master.key"
+
+    @property
+    def socket(self) -> Path:
+        """Where the daemon of this home answers HTTP."""
+        return self.home / "aegisd.sock"
 
 
 def _plain(registry: str) -> str:
@@ -59,6 +89,12 @@ def _plain(registry: str) -> str:
             hint="write HOST or HOST:PORT; what speaks https does not belong there",
         )
     return host
+
+
+def _count(name: str, word: str) -> int:
+    if not word.isascii() or not word.isdigit() or not 0 < int(word) <= 1000:
+        raise InvalidValue(f"{name} must be a whole number from 1 to 1000, not {word!r}")
+    return int(word)
 
 
 def _path(word: str | None) -> Path | None:

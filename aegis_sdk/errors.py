@@ -5,7 +5,16 @@ AegisError
 ├── Unavailable                this machine lacks something that Aegis needs
 │   ├── DriverUnavailable      nothing here can boot a microVM
 │   ├── KernelNotFound         no guest kernel
-│   └── HarnessNotFound        Aegis was installed without its guest harness
+│   ├── HarnessNotFound        Aegis was installed without its guest harness
+│   ├── DaemonUnavailable      no daemon answers, or one that cannot be understood
+│   └── StoreFailed            what Aegis keeps on disk cannot be read or written
+├── NotFound                   there is nothing of that name or ID
+│   ├── SandboxNotFound        ... no sandbox
+│   ├── TaskNotFound           ... no task
+│   ├── AppNotFound            ... no app
+│   └── SecretNotFound         ... no secret
+├── NameTaken                  there is something of that name already
+├── SecretUnreadable           a secret cannot be decrypted: its key is gone, or another one, or it was tampered with
 ├── ImageNotFound              there is no such image: no source claims the reference, or it is not there
 │   └── ArchitectureNotFound   ... for this machine's architecture
 ├── ImageInUse                 a running sandbox uses the image
@@ -85,6 +94,60 @@ class HarnessNotFound(Unavailable):
     """The installed package carries no guest harness for this architecture."""
 
     code = "harness-not-found"
+
+
+class DaemonUnavailable(Unavailable):
+    """No daemon answers where one is expected, or what answers cannot be understood."""
+
+    code = "daemon-unavailable"
+
+
+class StoreFailed(Unavailable):
+    """What Aegis keeps on disk (records, logs, the key) cannot be read or written."""
+
+    code = "store-failed"
+
+
+class NotFound(AegisError):
+    """There is nothing of that name or ID."""
+
+    code = "not-found"
+
+
+class SandboxNotFound(NotFound):
+    """There is no sandbox of that name or ID."""
+
+    code = "sandbox-not-found"
+
+
+class TaskNotFound(NotFound):
+    """There is no task with that ID."""
+
+    code = "task-not-found"
+
+
+class AppNotFound(NotFound):
+    """There is no app of that name or ID."""
+
+    code = "app-not-found"
+
+
+class SecretNotFound(NotFound):
+    """There is no secret of that name."""
+
+    code = "secret-not-found"
+
+
+class NameTaken(AegisError):
+    """There is something of that name already."""
+
+    code = "name-taken"
+
+
+class SecretUnreadable(AegisError):
+    """A secret cannot be decrypted: its key is gone, or is another one, or what is stored was tampered with."""
+
+    code = "secret-unreadable"
 
 
 class ImageNotFound(AegisError):

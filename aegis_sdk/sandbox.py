@@ -171,31 +171,10 @@ class Sandbox:
         """
         if not isinstance(env, (Mapping, type(None))):
             raise InvalidValue(f"env must map names to values, not {env!r}")
-        command = self._command(argv, env=env or {}, cwd=cwd, user=user, stdin=stdin, tty=tty)
+        command = Command.of(self._info.config, argv, env=env or {}, cwd=cwd, user=user, stdin=stdin, tty=tty)
         process = Process(self._engine, self.id, command, on_end=self._processes.discard)
         self._processes.add(process)  # a command runs on when its caller forgets it
         return process
-
-    def _command(
-        self,
-        argv: tuple[str, ...],
-        *,
-        env: Mapping[str, str],
-        cwd: str | None,
-        user: str | None,
-        stdin: bool,
-        tty: bool | tuple[int, int],
-    ) -> Command:
-        """The command as it is asked for, with the image's defaults for what is not."""
-        image = self._info.config
-        return Command(
-            argv=argv or image.entrypoint + image.command,
-            env={**image.env, **env},
-            cwd=image.cwd or None if cwd is None else cwd,
-            user=image.user or None if user is None else user,
-            stdin=stdin,
-            tty=tty,
-        )
 
     def pause(self) -> None:
         """Stop the guest where it is: it takes memory, and no processor time. What is asked of it waits. Fine twice."""
@@ -248,7 +227,7 @@ class Sandbox:
     def _state(self) -> str:
         """In a word, what it does now; in a forked child, where it is nobody's, it is closed."""
         with suppress(SandboxClosed):
-            return self.info().state if self._close.alive else "closed"
+            return self.info().state.lower() if self._close.alive else "closed"
         return "closed"
 
     def _repr_html_(self) -> str:

@@ -96,6 +96,8 @@ def described(
         pid=machine.pid,
         kernel=booted.kernel,
         phases=phases.seconds,
+        name=spec.name,
+        keep=spec.keep,
     )
 
 

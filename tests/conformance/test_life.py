@@ -173,7 +173,7 @@ def test_info(vm):
     assert vm.info().state is aegis.State.PAUSED
     vm.resume()
     assert vm.info().state is aegis.State.RUNNING
-    assert json.loads(json.dumps(attrs.asdict(vm.info())))["state"] == "running"
+    assert json.loads(json.dumps(attrs.asdict(vm.info())))["state"] == "RUNNING"
     assert sum(info.phases.values()) > 0
 
 

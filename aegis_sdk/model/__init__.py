@@ -1,0 +1,44 @@
+"""The frozen values that cross a seam, each checked where it is made: a noun a file."""
+
+from aegis_sdk.model.app import AppInfo, SecretInfo, app_name, secret_name
+from aegis_sdk.model.command import Command, Completed, Exit, TerminalSize, printable, signal_name
+from aegis_sdk.model.fixed import Fixed
+from aegis_sdk.model.image import ImageConfig, ImageInfo, LayerInfo, Progress, Pruned, image_reference, pull_policy
+from aegis_sdk.model.log import LogEntry
+from aegis_sdk.model.machine import Check, DaemonStatus, PluginInfo
+from aegis_sdk.model.sandbox import MINIMUM_MEMORY, Cause, Ending, SandboxInfo, SandboxSpec, State
+from aegis_sdk.model.task import TaskInfo, TaskSpec, TaskState
+
+__all__ = [
+    "MINIMUM_MEMORY",
+    "AppInfo",
+    "Cause",
+    "Check",
+    "Command",
+    "Completed",
+    "DaemonStatus",
+    "Ending",
+    "Exit",
+    "Fixed",
+    "ImageConfig",
+    "ImageInfo",
+    "LayerInfo",
+    "LogEntry",
+    "PluginInfo",
+    "Progress",
+    "Pruned",
+    "SandboxInfo",
+    "SandboxSpec",
+    "SecretInfo",
+    "State",
+    "TaskInfo",
+    "TaskSpec",
+    "TaskState",
+    "TerminalSize",
+    "app_name",
+    "image_reference",
+    "printable",
+    "pull_policy",
+    "secret_name",
+    "signal_name",
+]

@@ -1,0 +1,54 @@
+"""Apps, and the secrets that are theirs or everybody's."""
+
+from __future__ import annotations
+
+import re
+
+import attrs
+
+from aegis_sdk.errors import InvalidValue
+
+_NAME = re.compile(
+    r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+)  # a label of a host name (RFC 1123), which an app's name becomes
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+
+
+def app_name(name: str) -> str:
+    """*name*, if an app or a sandbox can be called that."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InvalidValue(
+            f"{name!r} cannot be a name",
+            hint="use up to 63 lower-case letters, digits and hyphens, such as my-app-2",
+        )
+    return name
+
+
+def secret_name(name: str) -> str:
+    """*name*, if a secret, which becomes an environment variable, can be called that."""
+    if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
+        raise InvalidValue(
+            f"{name!r} cannot be the name of a secret",
+            hint="it becomes an environment variable: use letters, digits and underscores, such as API_KEY",
+        )
+    return name
+
+
+@attrs.frozen(kw_only=True)
+class AppInfo:
+    """An app; *created* in seconds since 1970, *workspace* the directory of the host that outlives its guests."""
+
+    id: str
+    name: str
+    created: float
+    workspace: str
+
+
+@attrs.frozen(kw_only=True)
+class SecretInfo:
+    """A secret without its value: of *app*, an ID, or of all apps if that is None; times in seconds since 1970."""
+
+    name: str
+    app: str | None
+    created: float
+    updated: float

@@ -1,0 +1,1 @@
+"""What Aegis remembers: records in SQLite, secrets, logs."""
