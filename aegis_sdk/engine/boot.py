@@ -19,7 +19,7 @@ from aegis_sdk.model import Cause, Ending, ImageConfig, SandboxInfo, SandboxSpec
 from aegis_sdk.mount import Mount
 
 _BOOT_TIMEOUT = 30.0
-_END_TIMEOUT = 5.0
+_END_TIMEOUT = 30.0
 
 
 @attrs.define

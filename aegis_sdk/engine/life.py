@@ -13,9 +13,9 @@ from aegis_sdk.guest import requests
 from aegis_sdk.guest.channel import Channel
 from aegis_sdk.model import Cause, Ending, SandboxInfo, State
 
-_CLOCK_TIMEOUT = 30.0  # all that was sent to a paused guest reaches it first
+_CLOCK_TIMEOUT = 60.0  # all that was sent to a paused guest reaches it first
 _CLOCK_ERROR = 1.0
-_END_TIMEOUT = 5.0
+_END_TIMEOUT = 30.0  # on a host that is busy; an end that is waited for is mostly there
 _COMMANDS_PART = 0.8  # of the grace is for commands; the guest's own end takes the rest
 
 

@@ -241,7 +241,7 @@ def test_many_inputs_at_once(boot):
     vm = boot()
     processes = [vm.start("cat", stdin=True) for _ in range(100)]
     vm.pause()  # so that all of them wait, and are ready in the same moment
-    writers = [threading.Thread(target=process.write, args=(b"x" * (256 << 10),)) for process in processes]
+    writers = [threading.Thread(target=process.write, args=(b"x" * (64 << 10),)) for process in processes]
     for writer in writers:
         writer.start()
     time.sleep(0.3)
