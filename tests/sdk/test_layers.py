@@ -43,7 +43,7 @@ GROUND_IMPORTS: dict[str, set[str]] = {
     "arguments": {"errors"},
     "hints": set(),
     "mount": {"errors", "arguments"},
-    "model": {"arguments", "errors", "hints", "mount"},
+    "model": {"arguments", "display", "errors", "hints", "mount"},
     "config": {"errors"},
     "artifacts": set(),
     "packages": set(),
