@@ -13,8 +13,8 @@ How it is built, from what users hold down to the guest:
 - ``drivers``: what boots a microVM and gives back connections to it; ``images``: what fills its disks;
 - ``hookspecs``, ``plugins``, ``guarded``: what others can add, how it is found, and kept from breaking the rest;
 - ``guest``: talking to the harness, PID 1 of every guest, over one connection a call;
-- ``model``, ``mount``, ``arguments``, ``hints``, ``errors``, ``config``, ``artifacts``, ``packages``, ``display``: the
-  ground that all of it stands on.
+- ``model``, ``mount``, ``arguments``, ``hints``, ``errors``, ``config``, ``artifacts``, ``packages``, ``display``,
+  ``sockets``: the ground that all of it stands on.
 
 An import points down this list, never up. docs/architecture.md is the map.
 """

@@ -76,6 +76,11 @@ class Config:
         """Where the daemon of this home answers HTTP."""
         return self.home / "aegisd.sock"
 
+    @property
+    def lock(self) -> Path:
+        """The file that the daemon of this home holds a lock on."""
+        return self.home / "aegisd.lock"
+
 
 def _plain(registry: str) -> str:
     """*registry* as ``HOST`` or ``HOST:PORT``."""

@@ -13,7 +13,19 @@ import pytest
 import aegis_sdk
 from tests.conftest import ROOT
 
-GROUND = {"arguments", "artifacts", "config", "display", "entries", "errors", "hints", "model", "mount", "packages"}
+GROUND = {
+    "arguments",
+    "artifacts",
+    "config",
+    "display",
+    "entries",
+    "errors",
+    "hints",
+    "model",
+    "mount",
+    "packages",
+    "sockets",
+}
 #: What the modules of a room may import of ours, beside the ground and their own room.
 MAY_IMPORT = {
     "guest": set(),
@@ -49,6 +61,7 @@ GROUND_IMPORTS: dict[str, set[str]] = {
     "packages": set(),
     "display": set(),
     "entries": set(),
+    "sockets": set(),
 }
 
 
