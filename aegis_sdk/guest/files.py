@@ -215,7 +215,7 @@ class FileCall:
         self._out: memoryview | None = None  # most calls send nothing but their first line
         self._filled = 0
         try:
-            channel.send_line({"call": "file", **request}, deadline=_patience())
+            channel.send_line({"call": "file", "time_ns": time.time_ns(), **request}, deadline=_patience())
         except TimeoutError as error:
             raise _silent() from error
         except OSError as error:

@@ -125,6 +125,7 @@ def start(channel: Channel, identity: str, command: Command, *, deadline: float)
     channel.send_line(
         {
             "call": "process",
+            "time_ns": time.time_ns(),
             "id": identity,
             "argv": list(command.argv),
             "env": dict(command.env),

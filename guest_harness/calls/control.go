@@ -145,6 +145,7 @@ func (g *Guest) bootOnce(params any) ([]wire.Pair, *rpcError, func()) {
 		g.failure = errors.New("the guest did not boot: " + err.Error())
 		return nil, &rpcError{bootFailed, err.Error()}, release
 	}
+	g.clock.Trust()
 	g.files = files.NewDesk(g.commands.Accounts())
 	go g.commands.Reap(g.children)
 	return answer, nil, release
@@ -157,7 +158,7 @@ func (g *Guest) setClock(params any) ([]wire.Pair, *rpcError) {
 	if err := fields.Done(); err != nil {
 		return nil, &rpcError{invalidParams, err.Error()}
 	}
-	if err := g.clock(now); err != nil {
+	if err := g.clock.Set(now); err != nil {
 		return nil, &rpcError{clockFailed, err.Error()}
 	}
 	return []wire.Pair{}, nil

@@ -18,7 +18,7 @@ const longestLine = 1 << 20
 // Guest answers the calls of one guest.
 type Guest struct {
 	boot     Boot
-	clock    func(nanoseconds int64) error
+	clock    clock
 	cgroups  string
 	children <-chan os.Signal
 	booted   chan struct{} // closed when boot has been answered
@@ -28,10 +28,13 @@ type Guest struct {
 	stopping atomic.Bool
 }
 
-// NewGuest returns a guest that waits for its boot request; *clock* sets its time of day. Below the directory *cgroups* it makes a cgroup for each
+// NewGuest returns a guest that waits for its boot request; *setClock* sets its time of day. Below the directory *cgroups* it makes a cgroup for each
 // command; *children* tells when processes end.
-func NewGuest(boot Boot, clock func(nanoseconds int64) error, cgroups string, children <-chan os.Signal) *Guest {
-	return &Guest{boot: boot, clock: clock, cgroups: cgroups, children: children, booted: make(chan struct{})}
+func NewGuest(boot Boot, setClock func(nanoseconds int64) error, cgroups string, children <-chan os.Signal) *Guest {
+	return &Guest{
+		boot: boot, clock: clock{set: setClock, read: readClocks},
+		cgroups: cgroups, children: children, booted: make(chan struct{}),
+	}
 }
 
 // Serve serves one connection to its end.
@@ -60,7 +63,12 @@ func (g *Guest) dispatch(stream *yamux.Stream, line []byte) error {
 	if call == "control" {
 		return g.control(stream, fields)
 	}
+	var now int64
+	if fields.Has("time_ns") {
+		now = fields.Int("time_ns")
+	}
 	<-g.booted
+	g.clock.KeepUp(now)
 	switch {
 	case g.failure != nil:
 		return g.failure

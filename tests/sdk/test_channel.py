@@ -134,9 +134,13 @@ def test_a_command_on_the_wire(pair):
     """A process call says everything about its command, bytes that are no UTF-8 included."""
     channel, theirs = pair
     command = Command(argv=("sh", "\udcff"), env={"A": "ü"}, cwd="/x", user="0:0", stdin=True)
+    before = time.time_ns()
     requests.start(channel, "id1", command, deadline=time.monotonic() + 1)
-    assert json.loads(theirs.recv(1000)) == {
+    said = json.loads(theirs.recv(1000))
+    assert before <= said["time_ns"] <= time.time_ns()
+    assert said == {
         "call": "process",
+        "time_ns": said["time_ns"],
         "id": "id1",
         "argv": ["sh", "\udcff"],
         "env": {"A": "ü"},
@@ -184,7 +188,7 @@ def test_golden_calls(pair, call):
     command = Command(argv=argv, env=env, cwd=call["cwd"], user=call["user"], stdin=call["stdin"], tty=tty)
     requests.start(channel, line["id"], command, deadline=time.monotonic() + 1)
     channel.hang_up()
-    assert json.loads(theirs.makefile("rb").read()) == line
+    assert (said := json.loads(theirs.makefile("rb").read())) == {**line, "time_ns": said.get("time_ns")}
 
 
 @pytest.mark.parametrize(
