@@ -12,6 +12,7 @@ import attrs
 
 from aegis_sdk.drivers.base import BootPlan, Machine, Shared
 from aegis_sdk.drivers.choice import Choice
+from aegis_sdk.engine.roster import Entry
 from aegis_sdk.errors import AegisError, BootFailed, BootTimedOut, InvalidValue
 from aegis_sdk.guest import requests
 from aegis_sdk.guest.channel import Channel
@@ -72,8 +73,7 @@ def plan(identity: str, spec: SandboxSpec, shared: tuple[Shared, ...], *, harnes
 
 
 def described(
-    identity: str,
-    spec: SandboxSpec,
+    entry: Entry,
     choice: Choice,
     machine: Machine,
     *,
@@ -82,8 +82,9 @@ def described(
     phases: Phases,
 ) -> SandboxInfo:
     """A sandbox that has just booted, of an image with that *config*."""
+    spec = entry.spec
     return SandboxInfo(
-        id=identity,
+        id=entry.id,
         image=spec.image,
         config=config,
         driver=choice.driver.name,
@@ -96,6 +97,7 @@ def described(
         pid=machine.pid,
         kernel=booted.kernel,
         phases=phases.seconds,
+        created=entry.created,
         name=spec.name,
         keep=spec.keep,
     )

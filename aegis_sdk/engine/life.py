@@ -8,6 +8,7 @@ from contextlib import suppress
 import attrs
 
 from aegis_sdk.drivers.base import Machine
+from aegis_sdk.engine.roster import Running
 from aegis_sdk.errors import GuestNotResponding
 from aegis_sdk.guest import requests
 from aegis_sdk.guest.channel import Channel
@@ -22,7 +23,7 @@ _COMMANDS_PART = 0.8  # of the grace is for commands; the guest's own end takes 
 def info(machine: Machine, booted: SandboxInfo) -> SandboxInfo:
     """What a sandbox is now, made of what it was when it had booted."""
     if ending := machine.wait(0):
-        return attrs.evolve(booted, state=ending.state)
+        return attrs.evolve(booted, state=ending.state, pid=None)
     state = State.PAUSED if machine.paused else State.RUNNING
     return attrs.evolve(booted, state=state, memory_used=machine.memory_used())
 
@@ -77,3 +78,12 @@ def end(machine: Machine, cause: Cause = Cause.STOPPED) -> Ending:
     if ending := machine.wait(_END_TIMEOUT):
         return ending
     raise GuestNotResponding(f"process {machine.pid} has not ended {_END_TIMEOUT:.0f} s after SIGKILL")
+
+
+def close(running: Running) -> Ending:
+    """End the machine at once, and give back what was held for it; how it ended."""
+    try:
+        return end(running.machine, Cause.CLOSED)
+    finally:
+        running.control.close()
+        running.image.close()

@@ -5,27 +5,21 @@ from __future__ import annotations
 import os
 import socket
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import attrs
-
 from aegis_sdk.artifacts import Artifacts, private
 from aegis_sdk.config import Config
-from aegis_sdk.drivers.base import Driver, Machine
+from aegis_sdk.drivers.base import Driver
 from aegis_sdk.drivers.choice import Choice, choose
 from aegis_sdk.drivers.libkrun import Libkrun
 from aegis_sdk.drivers.qemu import Qemu
 from aegis_sdk.engine import boot, checks, life
 from aegis_sdk.engine.base import Report
-from aegis_sdk.errors import (
-    AegisError,
-    ImageFailed,
-    SandboxClosed,
-)
+from aegis_sdk.engine.roster import Boot, Entry, Roster, Running
+from aegis_sdk.errors import AegisError, ImageFailed, InvalidValue, SandboxClosed, SandboxNotFound
 from aegis_sdk.guest.channel import Channel
 from aegis_sdk.images import harness
 from aegis_sdk.images.cache import ImageCache, OpenImage
@@ -36,13 +30,16 @@ from aegis_sdk.model import (
     Ending,
     ImageInfo,
     PluginInfo,
+    Progress,
     Pruned,
     SandboxInfo,
     SandboxSpec,
 )
 
 if TYPE_CHECKING:
+    from aegis_sdk.engine.keeping import Keeping
     from aegis_sdk.plugins import Plugins
+    from aegis_sdk.store.database import Database
 
 _NOTICE = (
     "aegis: no hardware virtualization here, so guests run in software: a boot takes a second or two"
@@ -50,18 +47,13 @@ _NOTICE = (
 )
 
 
-@attrs.frozen
-class _Running:
-    machine: Machine
-    control: Channel
-    image: OpenImage
-    booted: SandboxInfo
+_GLANCE = 0.5  # Ctrl-C is heard in between, whichever thread the kernel gives it to
 
 
 class LocalEngine:
-    """Sandboxes in this process's own children."""
+    """Sandboxes in this process's own children; with *keeps*, as only the daemon's has it, also some that it keeps."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, keeps: bool = False) -> None:
         self._config = config
         self._artifacts = Artifacts(config.images)
         self._drivers: dict[str, Driver] = {
@@ -69,79 +61,101 @@ class LocalEngine:
         }
         self._sources = Sources(config, lambda: self._plugins.image_sources)
         self._images = ImageCache(config.images, self._sources, architecture=harness.architecture())
-        self._running: dict[str, _Running] = {}
+        self._roster = Roster()
         self._owner = os.getpid()
-        # A garbage collection may remove a sandbox while its own thread creates one.
-        self._lock = threading.RLock()
+        self._keeping = self._kept() if keeps else None
 
     def create(self, spec: SandboxSpec, *, report: Report) -> SandboxInfo:
-        shared = tuple(map(boot.shared, spec.mounts))
-        choice = self._choose(spec)
-        driver = choice.driver
-        self._notice(driver)
-        phases = boot.Phases()
-        identity = os.urandom(6).hex()
-        with ExitStack() as undo:
-            with phases.measure("disks"), self._in_home():
-                image = undo.enter_context(closing(self._open(spec, report)))
-                disks = {"image": image.disk.path, "harness": harness.disk(self._artifacts)}
-            with phases.measure("monitor"), boot.starting():
-                machine = driver.boot(boot.plan(identity, spec, shared, **disks))
-            undo.callback(life.end, machine)
-            control = Channel(machine.dial())
-            undo.callback(control.close)
-            with phases.measure("kernel"):
-                booted = boot.finish(machine, control, spec, image.record.config.cwd)
-            phases.split("kernel", booted.phases)
-            info = boot.described(
-                identity, spec, choice, machine, config=image.record.config, booted=booted, phases=phases
+        if spec.keep and not self._keeping:
+            raise InvalidValue(
+                "only the daemon can keep a sandbox",
+                hint="start it with `aegis up`, and pass engine=aegis.connect(), or set AEGIS_HOST",
             )
-            with self._lock:
-                self._running[identity] = _Running(machine, control, image, info)
-            undo.pop_all()
-        return info
+        entry, mine = self._roster.add(spec)
+        try:
+            return self._boot(entry, mine, report)
+        except BaseException:
+            self._roster.forget(entry)
+            raise
+
+    def start(self, sandbox: str, *, report: Report) -> SandboxInfo:
+        while entry := self._ours(sandbox):
+            if mine := self._roster.begin(entry):
+                return self._boot(entry, mine, report)
+            if under_way := entry.boot:
+                under_way.over.wait(_GLANCE)
+            elif entry.running and not entry.gone:
+                return life.info(entry.running.machine, entry.running.booted)
+        raise SandboxNotFound(f"there is no sandbox {sandbox}")
+
+    def sandboxes(self) -> tuple[SandboxInfo, ...]:
+        found = (self.info(entry.id) for entry in self._roster.all())
+        return tuple(info for info in found if info)
 
     def dial(self, sandbox: str) -> socket.socket:
-        if running := self._ours(sandbox):
-            return running.machine.dial()
+        entry = self._ours(sandbox)
+        if entry and entry.running:
+            return entry.running.machine.dial()
+        if entry and entry.info:
+            raise SandboxClosed(f"sandbox {sandbox} is stopped", hint=f"`aegis sandbox start {sandbox}`")
         raise SandboxClosed(f"sandbox {sandbox} is closed")
 
     def ending(self, sandbox: str, *, timeout: float) -> Ending | None:
-        if running := self._ours(sandbox):
-            return running.machine.wait(timeout)
+        entry = self._ours(sandbox)
+        if entry and entry.running:
+            return entry.running.machine.wait(timeout)
         return Ending(cause=Cause.CLOSED)
 
     def info(self, sandbox: str) -> SandboxInfo | None:
-        running = self._ours(sandbox)
-        return life.info(running.machine, running.booted) if running else None
+        entry = self._ours(sandbox)
+        if entry and entry.running:
+            return life.info(entry.running.machine, entry.running.booted)
+        return entry.info if entry else None
 
     def logs(self, sandbox: str) -> str | None:
-        running = self._ours(sandbox)
-        return running.machine.logs() if running else None
+        entry = self._ours(sandbox)
+        if entry and entry.running:
+            return entry.running.machine.logs()
+        return "" if entry and entry.info else None
 
     def pause(self, sandbox: str) -> None:
-        if running := self._ours(sandbox):
-            running.machine.pause()
+        entry = self._ours(sandbox)
+        if entry and entry.running:
+            entry.running.machine.pause()
 
     def resume(self, sandbox: str) -> None:
-        if running := self._ours(sandbox):
-            running.machine.resume()
-            life.mend_clock(running.machine)
+        entry = self._ours(sandbox)
+        if entry and entry.running:
+            entry.running.machine.resume()
+            life.mend_clock(entry.running.machine)
 
     def stop(self, sandbox: str, *, grace: float) -> None:
-        if running := self._ours(sandbox):
-            life.stop(running.machine, grace)
+        entry = self._ours(sandbox)
+        if entry and not self._roster.cancel(entry) and entry.running:
+            life.stop(entry.running.machine, grace)
 
     def remove(self, sandbox: str) -> Ending | None:
-        with self._lock:
-            running = self._running.pop(sandbox, None)
-        if not running:
+        entry = self._roster.find(sandbox)
+        if not entry or not self._roster.forget(entry):
             return None
         try:
-            return life.end(running.machine, Cause.CLOSED)
+            return life.close(entry.running) if entry.running else None
         finally:
-            running.control.close()
-            running.image.close()
+            if self._keeping:
+                self._keeping.delete(entry)
+
+    def close(self, *, again: bool = False) -> None:
+        """End all sandboxes; with *again*, the kept ones that run are marked to be started by the next daemon."""
+        entries = self._roster.all()
+        if self._keeping:
+            self._keeping.want(entry for entry in entries if again and entry.runs)
+        with ExitStack() as each:  # one that cannot be ended keeps none of the others
+            for entry in entries:
+                each.callback(self._put_down if entry.spec.keep else self.remove, entry.id)
+
+    def wanted(self) -> tuple[str, ...]:
+        """The IDs of the kept sandboxes that the daemon before this one was told to have started again."""
+        return self._keeping.wanted() if self._keeping else ()
 
     def pull_image(self, reference: str, *, pull: str, report: Report) -> ImageInfo:
         with self._in_home(), closing(self._images.open(reference, pull=pull, report=report)) as image:
@@ -193,10 +207,80 @@ class LocalEngine:
 
         return Plugins.load(self._config)
 
-    def _ours(self, sandbox: str) -> _Running | None:
+    @cached_property
+    def _database(self) -> Database:
+        from aegis_sdk.store.database import Database
+
+        return Database(self._config.database)
+
+    def _kept(self) -> Keeping:
+        from aegis_sdk.engine.keeping import Keeping
+        from aegis_sdk.store.sandboxes import SandboxRecords
+
+        keeping = Keeping(SandboxRecords(self._database))
+        keeping.restore(self._roster)
+        return keeping
+
+    def _ours(self, sandbox: str) -> Entry | None:
         if os.getpid() != self._owner:
             raise SandboxClosed(f"sandbox {sandbox} belongs to the process that made it, not to its forked child")
-        return self._running.get(sandbox)
+        return self._roster.find(sandbox)
+
+    def _put_down(self, sandbox: str) -> None:
+        self.stop(sandbox, grace=0.0)
+        if (entry := self._ours(sandbox)) and entry.running:
+            life.close(entry.running)
+
+    def _boot(self, entry: Entry, mine: Boot, report: Report) -> SandboxInfo:
+        """Boot a sandbox; what its last machine has held is given back only then."""
+
+        def heard(progress: Progress) -> None:
+            mine.check()
+            report(progress)
+
+        try:
+            with ExitStack() as undo:
+                running = self._booted(entry, mine, heard, undo)
+                undo.callback(self._off_record, entry)
+                if self._keeping:
+                    self._keeping.save(entry, running.booted)
+                before = self._roster.settle(entry, mine, running)
+                undo.pop_all()
+        except AegisError:
+            mine.check()  # what went wrong is then that it was ended
+            raise
+        finally:
+            self._roster.over(entry, mine)
+        if before:
+            life.close(before)
+        return running.booted
+
+    def _off_record(self, entry: Entry) -> None:
+        """Take what was removed while it booted off the record."""
+        if self._keeping and (entry.gone or not entry.info):
+            self._keeping.delete(entry)
+
+    def _booted(self, entry: Entry, mine: Boot, report: Report, undo: ExitStack) -> Running:
+        spec = entry.spec
+        shared = tuple(map(boot.shared, spec.mounts))
+        choice = self._choose(spec)
+        driver = choice.driver
+        self._notice(driver)
+        phases = boot.Phases()
+        with phases.measure("disks"), self._in_home():
+            image = undo.enter_context(closing(self._open(spec, report)))
+            disks = {"image": image.disk.path, "harness": harness.disk(self._artifacts)}
+        with phases.measure("monitor"), boot.starting():
+            machine = driver.boot(boot.plan(entry.id, spec, shared, **disks))
+        undo.callback(life.end, machine)
+        self._roster.born(mine, machine)
+        control = Channel(machine.dial())
+        undo.callback(control.close)
+        with phases.measure("kernel"):
+            booted = boot.finish(machine, control, spec, image.record.config.cwd)
+        phases.split("kernel", booted.phases)
+        info = boot.described(entry, choice, machine, config=image.record.config, booted=booted, phases=phases)
+        return Running(machine, control, image, info)
 
     def _choose(self, spec: SandboxSpec) -> Choice:
         wanted = spec.driver or self._config.driver

@@ -107,9 +107,9 @@ class SandboxInfo:
     """A sandbox, as it was when it was asked for.
 
     *driver_reason* says why it is this driver. *phases* are the named steps of its boot, in seconds, in their order.
-    *pid* is its monitor's process; *memory_used* are the bytes of this machine's memory that it takes, None where
-    that is not known, and once it has ended. *disk* and *processes* are as they were asked for; *memory* and *disk* are
-    in MiB.
+    *pid* is its monitor's process, None once it has ended; *memory_used* are the bytes of this machine's memory that it
+    takes, None also where that is not known. *disk* and *processes* are as they were asked for; *memory* and *disk* are
+    in MiB. *created* is when it was made, in seconds since 1970.
     """
 
     id: str
@@ -120,9 +120,10 @@ class SandboxInfo:
     accelerator: str
     memory: int
     cpus: int
-    pid: int
+    pid: int | None
     kernel: str
     phases: Mapping[str, float] = attrs.field(converter=Fixed, repr=False)
+    created: float
     disk: int | None = None
     processes: int | None = None
     state: State = State.RUNNING

@@ -15,7 +15,7 @@ from tests.conftest import monitors, slowness, until
 def test_a_command_answers(driver):
     """async with boots, await runs, and leaving ends the guest."""
 
-    async def story() -> int:
+    async def story() -> int | None:
         async with aegis.AsyncSandbox(driver=driver) as vm:
             assert (await vm.run("echo", "hello")).stdout == "hello\n"
             assert (await vm.shell("exit 3")).exit_code == 3

@@ -143,7 +143,7 @@ def test_in_the_machines_own_thread(boot):
             paused.set()
 
     paused = threading.Event()
-    machine = vm._engine._running[vm.id].machine
+    machine = vm._engine._roster.find(vm.id).running.machine
     machine._reactor.ask(lambda: Held() and None)
     assert paused.wait(5)
     vm.resume()

@@ -163,7 +163,7 @@ def test_a_sandbox():
     """A sandbox shows its state and what it is made of, in text alone."""
     info = aegis.SandboxInfo(
         id="i", image="<i>", config=aegis.ImageConfig(), driver="qemu", driver_reason="", accelerator="tcg", memory=99,
-        cpus=2, pid=1, kernel="6.1", phases={"a": 1.5, "b": 0.25},
+        cpus=2, pid=1, kernel="6.1", phases={"a": 1.5, "b": 0.25}, created=0.0,
     )  # fmt: skip
     words = " ".join(unescape(re.sub("<[^>]+>", " ", display.of_sandbox(info, state="running"))).split())
     assert words == "Sandbox i state running image <i> memory 99 MiB processors 2 driver qemu (tcg) boot 1.75 s"
