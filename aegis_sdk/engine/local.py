@@ -37,7 +37,9 @@ from aegis_sdk.model import (
 )
 
 if TYPE_CHECKING:
+    from aegis_sdk.engine.apps import LocalApps
     from aegis_sdk.engine.keeping import Keeping
+    from aegis_sdk.engine.secrets import LocalSecrets
     from aegis_sdk.plugins import Plugins
     from aegis_sdk.store.database import Database
 
@@ -199,6 +201,21 @@ class LocalEngine:
 
     def mend(self) -> tuple[str, ...]:
         return tuple(done for driver in self._drivers.values() for done in driver.mend())
+
+    @cached_property
+    def apps(self) -> LocalApps:
+        from aegis_sdk.engine.apps import LocalApps
+        from aegis_sdk.store.apps import AppRecords
+
+        return LocalApps(AppRecords(self._database, self._config.workspaces))
+
+    @cached_property
+    def secrets(self) -> LocalSecrets:
+        from aegis_sdk.engine.secrets import LocalSecrets
+        from aegis_sdk.store.secrets import SecretRecords
+        from aegis_sdk.store.vault import KeyFile
+
+        return LocalSecrets(SecretRecords(self._database, KeyFile(self._config.key)))
 
     @cached_property
     def _plugins(self) -> Plugins:

@@ -1,6 +1,6 @@
 """The frozen values that cross a seam, each checked where it is made: a noun a file."""
 
-from aegis_sdk.model.app import AppInfo, SecretInfo, app_name, secret_name
+from aegis_sdk.model.app import AppInfo, SecretInfo, SecretValue, app_name, secret_name, secret_value
 from aegis_sdk.model.command import Command, Completed, Exit, TerminalSize, printable, signal_name
 from aegis_sdk.model.fixed import Fixed
 from aegis_sdk.model.image import ImageConfig, ImageInfo, LayerInfo, Progress, Pruned, image_reference, pull_policy
@@ -30,6 +30,7 @@ __all__ = [
     "SandboxInfo",
     "SandboxSpec",
     "SecretInfo",
+    "SecretValue",
     "State",
     "TaskInfo",
     "TaskSpec",
@@ -40,5 +41,6 @@ __all__ = [
     "printable",
     "pull_policy",
     "secret_name",
+    "secret_value",
     "signal_name",
 ]

@@ -11,6 +11,9 @@ from aegis_sdk.errors import InvalidValue
 _NAME = re.compile(
     r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 )  # a label of a host name (RFC 1123), which an app's name becomes
+#: Bytes that a secret's value may take.
+LARGEST_SECRET = 64 << 10
+
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
@@ -32,6 +35,38 @@ def secret_name(name: str) -> str:
             hint="it becomes an environment variable: use letters, digits and underscores, such as API_KEY",
         )
     return name
+
+
+class SecretValue(bytes):
+    """What is not to be seen, in no log, message or traceback."""
+
+    def __repr__(self) -> str:
+        return "<a secret's value>"
+
+    __str__ = __repr__
+
+
+def secret_value(value: str | bytes) -> SecretValue:
+    """*value*, if a secret can have it; the error does not show it."""
+    if not isinstance(value, (str, bytes)):
+        raise InvalidValue(f"a secret's value must be text or bytes, not {type(value).__name__}")
+    encoded = _encoded(value)
+    del value  # a traceback may show what is here
+    if encoded is None or 0 in encoded:
+        raise InvalidValue(
+            "a secret's value must be UTF-8 text without NUL characters",
+            hint="it becomes an environment variable: encode what is none, with base64 for example",
+        )
+    if len(encoded) > LARGEST_SECRET:
+        raise InvalidValue(f"a secret's value may take {LARGEST_SECRET >> 10} KiB at most, not {len(encoded)} bytes")
+    return encoded
+
+
+def _encoded(value: str | bytes) -> SecretValue | None:
+    try:
+        return SecretValue((value if isinstance(value, str) else value.decode()).encode())
+    except UnicodeError:  # which holds the value, and so must not become the context of another
+        return None
 
 
 @attrs.frozen(kw_only=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -20,50 +20,41 @@ _AGAIN = 0.02
 class Database:
     """The records of one home; what a transaction has written is on the disk when its block is left.
 
-    Each thread may use it. StoreFailed says what the system or SQLite has against it.
+    Each thread may use it, and each process, also after a fork: a transaction opens the file anew, and so finds another
+    one in its place, too. StoreFailed says what the system or SQLite has against it.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._ready = False
-        self._lock = threading.Lock()
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """A connection to read from, which sees one state of the database."""
-        with self._connected() as connection:
-            connection.execute("BEGIN")
+        with self._transaction("BEGIN") as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """A connection to write with: all of it is kept, or nothing if the block is left by an exception."""
-        with self._connected() as connection:
-            connection.execute("BEGIN IMMEDIATE")
+        """A connection to write with, alone: all of it is kept, or nothing if the block is left by an exception."""
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            yield connection
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+        with self._in_words(), closing(self._connect()) as connection:
+            connection.execute(begin)
+            if _version(connection) != len(MIGRATIONS):
+                connection.execute("ROLLBACK")
+                migrate(connection)
+                connection.execute(begin)
             yield connection
             connection.execute("COMMIT")
 
-    @contextmanager
-    def _connected(self) -> Iterator[sqlite3.Connection]:
-        try:
-            with closing(self._open()) as connection:
-                yield connection
-        except (sqlite3.Error, OSError) as error:
-            raise StoreFailed(
-                f"the records in {self._path} cannot be used: {error}",
-                hint="`aegis doctor` looks closer; a home that is to be empty begins with `aegis down && rm -r` of it",
-            ) from error
-
-    def _open(self) -> sqlite3.Connection:
-        with self._lock:
-            if not self._ready or not self._path.exists():
-                private(self._path.parent)
-                with closing(self._connect()) as connection:
-                    migrate(connection)
-                self._ready = True
-        return self._connect()
-
     def _connect(self) -> sqlite3.Connection:
+        try:
+            private(self._path.parent)
+        except OSError as error:
+            raise _failed(self._path, error.strerror or str(error), _WRITABLE) from error
         connection = sqlite3.connect(self._path, timeout=_BUSY, isolation_level=None)
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA foreign_keys = ON")
@@ -71,12 +62,23 @@ class Database:
         connection.execute("PRAGMA synchronous = FULL")
         return connection
 
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
+            raise  # a fault of ours, to be seen whole
+        except sqlite3.Error as error:
+            raise _failed(self._path, str(error), _hint(self._path, error)) from error
+
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring the schema up to date, from whichever version it has; StoreFailed if that is newer than this program."""
     _write_ahead(connection)
+    # A step may put a table in the place of another, and what refers to it is to stay.
+    connection.execute("PRAGMA foreign_keys = OFF")
     connection.execute("BEGIN IMMEDIATE")
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    version = _version(connection)
     if version > len(MIGRATIONS):
         raise StoreFailed(
             f"these records have schema {version}, and this Aegis knows {len(MIGRATIONS)} at most",
@@ -87,6 +89,12 @@ def migrate(connection: sqlite3.Connection) -> None:
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {number}")
     connection.execute("COMMIT")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
@@ -95,7 +103,30 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             return
-        except sqlite3.OperationalError:  # SQLite does not wait for this lock by itself
-            if time.monotonic() > deadline:
+        except sqlite3.OperationalError as error:
+            # SQLite does not wait for this lock by itself.
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(_AGAIN)
+
+
+_WRITABLE = "set AEGIS_HOME to a directory that this user may write to"
+
+
+def _failed(path: Path, seen: str, hint: str) -> StoreFailed:
+    return StoreFailed(f"the records in {path} cannot be used: {seen}", hint=hint)
+
+
+def _hint(path: Path, error: sqlite3.Error) -> str:
+    name = shlex.quote(str(path))
+    lost = "apps, secrets, and tasks are lost with it"
+    hints = {
+        sqlite3.SQLITE_FULL: "free some space, or set AEGIS_HOME to a directory on another disk",
+        sqlite3.SQLITE_BUSY: f"another program has held them for more than {_BUSY:.0f} s: `fuser {name}` names it",
+        sqlite3.SQLITE_CORRUPT: f"bring back a copy of yours, or begin anew with `mv {name} {name}.broken`: {lost}",
+    }
+    hints[sqlite3.SQLITE_NOTADB] = hints[sqlite3.SQLITE_CORRUPT]
+    for code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        hints[code] = _WRITABLE
+    # The lowest byte is the kind. Errors of the module's own have no code.
+    return hints.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, "`aegis doctor` looks closer")
