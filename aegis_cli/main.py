@@ -51,7 +51,7 @@ class Left(BaseException):  # it is none, and not SystemExit, which a plugin's c
 def main() -> NoReturn:
     """Run the command line of this process, and exit."""
     _fill_standard_descriptors()
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, _leave)
     sys.exit(_outcome(sys.argv[1:]))

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 #: libkrun's guests are tested in a guest without KVM, where all takes so many times longer than in QEMU's.
 _IN_A_GUEST = 5.0
 
-pytest_plugins = ["tests.both_files", "tests.images_world"]
+pytest_plugins = ["tests.both_faces", "tests.images_world"]
 
 # A slow machine is no fault of a test's.
 settings.register_profile("slow", deadline=None, suppress_health_check=[HealthCheck.too_slow])

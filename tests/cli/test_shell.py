@@ -189,9 +189,10 @@ def test_a_command_that_is_not_there(sit):
         (lambda child: child.kill(signal.SIGTERM), 143),
         (lambda child: child.kill(signal.SIGHUP), 129),
         (lambda child: child.kill(signal.SIGINT), 130),
+        (lambda child: child.kill(signal.SIGQUIT), 131),
         (lambda child: (child.kill(signal.SIGTERM), child.kill(signal.SIGHUP)), None),
     ],
-    ids=["exit", "an exception", "SIGTERM", "SIGHUP", "SIGINT", "two at once"],
+    ids=["exit", "an exception", "SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT", "two at once"],
 )
 def test_the_terminal_is_given_back(sit, end, code):
     """However it ends, the terminal is as it was before, and nothing is left."""

@@ -11,22 +11,15 @@ import pytest
 
 import aegis_sdk as aegis
 from aegis_sdk import completion
-from tests.awaited import by_both_faces
 from tests.conftest import slowness, until
 
 pytestmark = pytest.mark.any_driver
 
 
-@pytest.fixture(params=["sync", "async"])
-def runner(request, sandbox):
-    """What runs commands, by each face."""
-    return by_both_faces(request.param, sandbox)
-
-
-def test_pieces_come_as_they_are_written(runner):
+def test_pieces_come_as_they_are_written(by_face):
     """Each piece is heard when it is written, by who listens to its stream, and is in the result, too."""
     heard: list[tuple[str, str, float]] = []
-    done = runner.run(
+    done = by_face.run(
         *("sh", "-c", "echo one; sleep 0.5; echo err >&2; sleep 0.5; echo two; exit 3"),
         on_stdout=lambda text: heard.append(("stdout", text, time.monotonic())),
         on_stderr=lambda text: heard.append(("stderr", text, time.monotonic())),
@@ -40,27 +33,27 @@ def test_pieces_come_as_they_are_written(runner):
     assert (done.stdout, done.stderr, done.exit_code) == ("one\ntwo\n", "err\n", 3)
 
 
-def test_one_stream(runner):
+def test_one_stream(by_face):
     """Who listens to one stream hears that one; the other is in the result all the same."""
     heard: list[str] = []
-    done = runner.shell("echo out; echo err >&2", on_stderr=heard.append)
+    done = by_face.shell("echo out; echo err >&2", on_stderr=heard.append)
     assert ("".join(heard), done.stdout, done.stderr) == ("err\n", "out\n", "err\n")
 
 
-def test_text_is_whole(runner):
+def test_text_is_whole(by_face):
     """A character that is cut comes whole, what is none as U+FFFD; together the pieces are the result's text."""
     script = "printf 'a\\303'; sleep 0.3; printf '\\251b\\377\\360\\237'"
     heard: list[str] = []
-    done = runner.shell(script, on_stdout=heard.append)
+    done = by_face.shell(script, on_stdout=heard.append)
     assert "".join(heard) == done.stdout == "aéb\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}"
     assert heard[0] == "a"
     assert done.stdout_bytes == b"a\xc3\xa9b\xff\xf0\x9f"
 
 
-def test_large_output(runner):
+def test_large_output(by_face):
     """Megabytes of both streams at once are heard whole, and input is fed meanwhile."""
     heard: dict[str, list[str]] = {"out": [], "err": []}
-    done = runner.run(
+    done = by_face.run(
         *("sh", "-c", "head -c 5000000 /dev/zero | tr '\\0' e >&2 & cat; wait"),
         input=b"x" * 5_000_000,
         on_stdout=heard["out"].append,
@@ -70,7 +63,7 @@ def test_large_output(runner):
     assert "".join(heard["out"]) == done.stdout == "x" * 5_000_000
 
 
-def test_what_a_listener_raises(runner, sandbox):
+def test_what_a_listener_raises(by_face, sandbox):
     """What a listener raises is raised, and the command is ended."""
 
     class Enough(Exception):
@@ -80,32 +73,32 @@ def test_what_a_listener_raises(runner, sandbox):
         raise Enough
 
     with pytest.raises(Enough):
-        runner.shell("echo up; exec sleep 3131", on_stdout=hear)
+        by_face.shell("echo up; exec sleep 3131", on_stdout=hear)
     assert until(lambda: not sandbox.shell("ps | grep '[s]leep 3131'").ok, 5)
 
 
-def test_stop_iteration_is_no_end(runner):
+def test_stop_iteration_is_no_end(by_face):
     """A listener that raises what ends an iteration does not end the run quietly."""
 
     def hear(_: str) -> None:
         next(iter(()))
 
     with pytest.raises((StopIteration, RuntimeError)):
-        runner.run("echo", "x", on_stdout=hear)
+        by_face.run("echo", "x", on_stdout=hear)
 
 
-def test_who_cannot_hear(runner):
+def test_who_cannot_hear(by_face):
     """What is no function is refused, and nothing runs."""
     with pytest.raises(aegis.InvalidValue, match="function"):
-        runner.run("touch", "/tmp/heard", on_stdout=[])
-    assert not runner.run("test", "-e", "/tmp/heard").ok
+        by_face.run("touch", "/tmp/heard", on_stdout=[])
+    assert not by_face.run("test", "-e", "/tmp/heard").ok
 
 
-def test_time_limit(runner):
+def test_time_limit(by_face):
     """A time limit holds while there is always more to hear, and what a command says at its end is heard."""
     heard: list[str] = []
     script = "trap 'echo bye; exit 9' TERM; while :; do echo more; done"
-    done = runner.shell(script, timeout=0.5 * slowness(), on_stdout=heard.append)
+    done = by_face.shell(script, timeout=0.5 * slowness(), on_stdout=heard.append)
     assert done.timed_out
     assert done.exit_code == 9
     assert "".join(heard) == done.stdout
@@ -113,7 +106,7 @@ def test_time_limit(runner):
     assert done.duration < 5 * slowness()
 
 
-def test_a_slow_listener(runner, monkeypatch):
+def test_a_slow_listener(by_face, monkeypatch):
     """A listener that takes its time is not taken for a guest that does not answer."""
     longest = 4.0 * slowness()
     monkeypatch.setattr(completion, "_LONGEST_END", longest)
@@ -124,17 +117,17 @@ def test_a_slow_listener(runner, monkeypatch):
         if len(began) == 1:
             time.sleep(1.25 * longest)
 
-    done = runner.shell("echo up; sleep 1; echo on; exec sleep 100", timeout=1 * slowness(), on_stdout=hear)
+    done = by_face.shell("echo up; sleep 1; echo on; exec sleep 100", timeout=1 * slowness(), on_stdout=hear)
     assert done.timed_out
     assert done.stdout == "up\non\n"
     assert len(began) == 2
 
 
-def test_check(runner):
+def test_check(by_face):
     """With check, a failure is an exception after all has been heard."""
     heard: list[str] = []
     with pytest.raises(aegis.CommandFailed):
-        runner.shell("echo a; exit 1", on_stdout=heard.append, check=True)
+        by_face.shell("echo a; exit 1", on_stdout=heard.append, check=True)
     assert heard == ["a\n"]
 
 

@@ -10,16 +10,15 @@ import time
 import pytest
 
 import aegis_sdk as aegis
-from tests.awaited import by_both_faces
 from tests.conftest import slowness, until
 
 pytestmark = pytest.mark.any_driver
 
 
-@pytest.fixture(params=["sync", "async"])
-def sandbox(request, sandbox):
+@pytest.fixture
+def sandbox(by_face):
     """A guest to run commands in, by each face."""
-    return by_both_faces(request.param, sandbox)
+    return by_face
 
 
 def test_a_command_answers(sandbox):

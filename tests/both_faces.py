@@ -1,9 +1,10 @@
-"""The files of a guest by both faces: AsyncFiles are used as if they were Files."""
+"""A guest by both faces: the asynchronous one is used as if it were the other, so that one source tests both."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,7 +22,7 @@ class Awaited:
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._face, name)
         if not callable(value):
-            return value
+            return Awaited(self._runner, value) if isinstance(value, aegis.AsyncFiles) else value
 
         def call(*args: Any, **kwargs: Any) -> Any:
             result = value(*args, **kwargs)
@@ -51,18 +52,31 @@ class Awaited:
         async def wait() -> Any:
             return await what
 
-        return self._runner.run(wait())
+        here = threading.current_thread() is threading.main_thread()
+        return self._runner.run(wait()) if here else asyncio.run(wait())  # a loop belongs to its thread
 
     def _wrapped(self, value: Any) -> Any:
         return Awaited(self._runner, value) if hasattr(value, "__aenter__") else value
 
 
+def _awaited(runner: asyncio.Runner, sandbox: aegis.Sandbox) -> Any:
+    face = aegis.AsyncSandbox()
+    face._sandbox = sandbox  # the one of all tests: they would take long if each booted its own
+    return Awaited(runner, face)
+
+
 @pytest.fixture(params=["sync", "async"])
-def files(request: pytest.FixtureRequest, sandbox: aegis.Sandbox) -> Iterator[Any]:
-    """The files of a guest: Files, or AsyncFiles with each call awaited."""
-    sandbox.shell("rm -rf /tmp/* /workspace/* /run/files", check=True)
+def by_face(request: pytest.FixtureRequest, sandbox: aegis.Sandbox) -> Iterator[Any]:
+    """A guest to run commands in: a Sandbox, or an AsyncSandbox with each call awaited."""
     if request.param == "sync":
-        yield sandbox.files
+        yield sandbox
         return
     with asyncio.Runner() as runner:
-        yield Awaited(runner, aegis.AsyncFiles(sandbox.files))
+        yield _awaited(runner, sandbox)
+
+
+@pytest.fixture
+def files(sandbox: aegis.Sandbox, by_face: Any) -> Any:
+    """The files of a guest: Files, or AsyncFiles with each call awaited."""
+    sandbox.shell("rm -rf /tmp/* /workspace/* /run/files", check=True)
+    return by_face.files
