@@ -1,0 +1,3 @@
+from aegis_daemon import main
+
+main()

@@ -1,0 +1,113 @@
+"""Sandboxes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from aegis_daemon.bodies import Console, Ends, Exited, Logs, NewCommand, NewSandbox, Stderr, Stdout, Stop, Wait
+from aegis_daemon.calls import Call
+from aegis_daemon.execution import Execution
+from aegis_daemon.operations import Operations, Pace
+from aegis_sdk.errors import InvalidValue, SandboxNotFound
+from aegis_sdk.model import Ending, LogEntry, SandboxInfo
+
+operations = Operations()
+
+
+@operations.serve("GET", "/v1/sandboxes")
+def list_(call: Call) -> tuple[SandboxInfo, ...]:
+    """All sandboxes, in the order in which they were made."""
+    return call.engine.sandboxes()
+
+
+@operations.serve("POST", "/v1/sandboxes", pace=Pace.REPORTS, status=201)
+def create(call: Call, body: NewSandbox) -> SandboxInfo:
+    """Boot a sandbox; it runs when this is answered. It ends with its lease, unless it is kept."""
+    if not (body.keep or body.lease):
+        raise InvalidValue("a sandbox needs a lease, or to be kept", hint="ask the socket guests.sock for a lease")
+    if body.lease:
+        call.daemon.leases.check(body.lease)
+    info = call.engine.create(body.spec, report=call.report)
+    if body.lease and not body.keep:
+        call.daemon.leases.hang(body.lease, info.id, lambda: call.engine.remove(info.id))
+    if call.gone.is_set():  # nobody knows of it
+        call.engine.remove(info.id)
+        call.daemon.leases.forget(info.id)
+    call.check()
+    return info
+
+
+@operations.serve("GET", "/v1/sandboxes/{id}", pace=Pace.SLOW)
+def get(call: Call, id: str) -> SandboxInfo:
+    """What a sandbox is now, also when it has ended."""
+    if info := call.engine.info(id):
+        return info
+    raise _unknown(id)
+
+
+@operations.serve("DELETE", "/v1/sandboxes/{id}", pace=Pace.SLOW)
+def remove(call: Call, id: str) -> Ends:
+    """End a sandbox at once, and forget it; fine if it is unknown."""
+    info = call.engine.info(id)
+    ending = call.engine.remove(id)
+    call.daemon.leases.forget(info.id if info else id)
+    return Ends(ending=ending)
+
+
+@operations.serve("POST", "/v1/sandboxes/{id}/start", pace=Pace.REPORTS)
+def start(call: Call, id: str) -> SandboxInfo:
+    """Boot a sandbox again that has ended; fine if it runs. What was in its memory is gone."""
+    return call.engine.start(id, report=call.report)
+
+
+@operations.serve("POST", "/v1/sandboxes/{id}/pause", pace=Pace.SLOW)
+def pause(call: Call, id: str) -> None:
+    """Stop its processors; what it is sent waits."""
+    call.engine.pause(id)
+
+
+@operations.serve("POST", "/v1/sandboxes/{id}/resume", pace=Pace.SLOW)
+def resume(call: Call, id: str) -> None:
+    """Let it go on, its clock right."""
+    call.engine.resume(id)
+
+
+@operations.serve("POST", "/v1/sandboxes/{id}/stop", pace=Pace.SLOW)
+def stop(call: Call, id: str, body: Stop) -> None:
+    """End it: SIGTERM for all its commands, then it powers off; when the grace is over it is killed."""
+    call.engine.stop(id, grace=body.grace)
+
+
+@operations.serve("GET", "/v1/sandboxes/{id}/ending", pace=Pace.SLOW)
+def ending(call: Call, id: str, query: Wait) -> Ends:
+    """How it ended, or null when the time is over and it has not."""
+
+    def look(left: float) -> Ending | None:
+        return call.engine.ending(id, timeout=left)
+
+    return Ends(ending=call.wait(query.timeout, look, done=lambda ending: ending is not None))
+
+
+@operations.serve("GET", "/v1/sandboxes/{id}/console")
+def console(call: Call, id: str) -> Console:
+    """The end of what its console has said, at most 64 KiB."""
+    text = call.engine.logs(id)
+    if text is None:
+        raise _unknown(id)
+    return Console(text=text)
+
+
+@operations.serve("GET", "/v1/sandboxes/{id}/logs", pace=Pace.LINES)
+def logs(call: Call, id: str, query: Logs) -> Iterator[LogEntry]:
+    """Its log, an entry a line; with follow until it has ended, else what is there."""
+    return call.engine.sandbox_logs(id, follow=query.follow, since=query.since, tail=query.tail)
+
+
+@operations.serve("POST", "/v1/sandboxes/{id}/exec", pace=Pace.LINES)
+def run(call: Call, id: str, body: NewCommand) -> Iterator[Stdout | Stderr | Exited]:
+    """Run a command in it: its output in lines as it comes, and last how it ended. Who hangs up ends the command."""
+    return Execution(call.engine, id, body)
+
+
+def _unknown(sandbox: str) -> SandboxNotFound:
+    return SandboxNotFound(f"there is no sandbox {sandbox}", hint="`aegis sandbox list` shows them")
