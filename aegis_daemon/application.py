@@ -28,7 +28,7 @@ def application(daemon: Daemon, *, slow: Threads) -> Starlette:
     """What answers for *daemon*."""
     quick = Threads(_QUICK)
     routes = [
-        Route(path, Endpoint(daemon, methods, quick, slow), methods=_METHODS)
+        Route(path, Endpoint(daemon, methods, quick, slow).answer, methods=_METHODS)
         for path, methods in _by_path(OPERATIONS).items()
     ]
     described = wire.dumps(openapi.describe(OPERATIONS, version=__version__))

@@ -35,13 +35,13 @@ class Endpoint:
     _quick: Threads
     _slow: Threads
 
-    async def __call__(self, request: Request) -> Response:
+    async def answer(self, request: Request) -> Response:
         """The answer to *request*, an error included."""
         try:
             operation = self._by_method.get("GET" if request.method == "HEAD" else request.method)
             if operation is None:
                 raise NoSuchMethod(f"{request.url.path} takes {', '.join(self._by_method)}, not {request.method}")
-            return await self._answer(request, operation)
+            return await self._call(request, operation)
         except ClientGone:
             return Response(status_code=499)  # nobody sees it
         except AegisError as error:
@@ -50,7 +50,7 @@ class Endpoint:
             _log.exception("%s %s failed", request.method, request.url.path)
             return refusal(fault(), allow=())
 
-    async def _answer(self, request: Request, operation: Operation) -> Response:
+    async def _call(self, request: Request, operation: Operation) -> Response:
         verb = await _bound(request, operation)
         gone = threading.Event()
         call = Call(self._daemon, gone)

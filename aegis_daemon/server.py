@@ -131,6 +131,7 @@ def _settings(answers: object) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         date_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=_PARTING,
         backlog=1024,
     )
