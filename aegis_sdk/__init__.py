@@ -70,6 +70,7 @@ if TYPE_CHECKING:
         SecretNotFound,
         SecretUnreadable,
         StoreFailed,
+        TaskFailed,
         TaskNotFound,
         Unavailable,
     )
@@ -184,6 +185,7 @@ __all__ = [
     "State",
     "StoreFailed",
     "TarLayer",
+    "TaskFailed",
     "TaskInfo",
     "TaskNotFound",
     "TaskState",

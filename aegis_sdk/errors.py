@@ -27,6 +27,7 @@ AegisError
 ├── GuestDied                  a guest ended under a caller's hands
 ├── GuestNotResponding         a guest is there and does not answer (also a TimeoutError)
 ├── ProtocolViolation          a guest spoke nonsense and was ended
+├── TaskFailed                 a task has ended without its command's exit: it failed, timed out or was cancelled
 ├── SandboxClosed              the sandbox was closed before or during the call
 ├── InputClosed                the command no longer takes input (also a BrokenPipeError)
 ├── OutputNotRead              a command's unread output has reached its bound
@@ -226,6 +227,12 @@ class SandboxClosed(AegisError):
     """The sandbox was closed before or during the call."""
 
     code = "sandbox-closed"
+
+
+class TaskFailed(AegisError):
+    """A task has ended without its command's exit; the message is the reason."""
+
+    code = "task-failed"
 
 
 class InputClosed(AegisError, BrokenPipeError):

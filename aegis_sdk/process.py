@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import signal as signals
 import time
 from collections.abc import Callable, Iterator
@@ -13,8 +12,6 @@ from types import TracebackType
 from typing import Literal, NoReturn, Self
 
 from aegis_sdk.completion import Completion, Listeners
-from aegis_sdk.engine.base import Engine
-from aegis_sdk.engine.loss import why_lost
 from aegis_sdk.errors import (
     GuestNotResponding,
     InputClosed,
@@ -27,6 +24,7 @@ from aegis_sdk.guest.channel import Channel, Kind
 from aegis_sdk.guest.conversation import Conversation
 from aegis_sdk.model import Command, Completed, Exit, TerminalSize, signal_name
 from aegis_sdk.output import Output
+from aegis_sdk.place import Place
 
 StreamName = Literal["stdout", "stderr"]
 
@@ -41,31 +39,22 @@ class Process:
     """A running command: read its output, feed it, signal it, wait for it.
 
     Nothing is lost when nobody reads: the command then waits, alone. Several threads may use one process, but no forked
-    child of the one that started it. Closing it,
-    or leaving its ``with`` block, ends the command and its children.
+    child of the one that started it. Closing it, or leaving its ``with`` block, ends the command and its children, and
+    cancels the task, if it is one's.
     """
 
-    def __init__(self, engine: Engine, sandbox: str, command: Command, *, on_end: Callable[[Process], None]) -> None:
+    def __init__(self, place: Place, command: Command, *, on_end: Callable[[Process], None]) -> None:
         self.argv = command.argv
-        self._engine, self._sandbox, self._on_end = engine, sandbox, on_end
+        self._place, self._on_end = place, on_end
         self._takes_input, self._tty = command.stdin or command.tty is not None, command.tty
-        self._id = os.urandom(8).hex()
         self._closed = False
         self._started_at = time.monotonic()
-        channel = Channel(engine.dial(sandbox))
         try:
-            self._conversation = Conversation(channel, self._id, command, deadline=self._started_at + _ANSWER)
-        except TimeoutError as error:
-            channel.close()
-            raise GuestNotResponding(
-                f"the sandbox has not taken {' '.join(self.argv)!r} for {_ANSWER:.0f} s"
-            ) from error
-        except OSError:
-            channel.close()
-            self._raise_lost()
-        except BaseException:
-            channel.close()
+            self._conversation = Conversation(place.begin(command))
+        except (GuestNotResponding, SandboxClosed):
             raise
+        except OSError:
+            self._raise_lost()
         self.stdout = Output(lambda: self._next(Kind.STDOUT)[1])
         self.stderr = Output(lambda: self._next(Kind.STDERR)[1])
 
@@ -131,19 +120,19 @@ class Process:
     def kill(self, signal: int | str = signals.SIGKILL) -> None:
         """Send *signal*, a number or a name, to it and its process group; fine if it has ended."""
         number = _signal_number(signal)
-        self._ask(lambda channel, deadline: requests.signal(channel, self._id, number, deadline=deadline))
+        self._ask(lambda channel, deadline: requests.signal(channel, self._place.identity, number, deadline=deadline))
 
     def end(self, grace: float = _GRACE) -> None:
         """SIGTERM, and SIGKILL *grace* seconds later, to it and all its children; does not wait for the end."""
         seconds = seconds_of_grace(grace)
-        self._ask(lambda channel, deadline: requests.end(channel, self._id, seconds, deadline=deadline))
+        self._ask(lambda channel, deadline: requests.end(channel, self._place.identity, seconds, deadline=deadline))
 
     def resize(self, rows: int, cols: int) -> None:
         """Tell it that its terminal has another size, in characters; fine if it has ended."""
         size = TerminalSize(rows, cols)
         if self._tty is None:
             raise InvalidValue(f"{self} has no terminal to be resized", hint="start it with tty=True")
-        self._ask(lambda channel, deadline: requests.resize(channel, self._id, size, deadline=deadline))
+        self._ask(lambda channel, deadline: requests.resize(channel, self._place.identity, size, deadline=deadline))
 
     def complete(
         self, *, input: bytes | str | None = None, timeout: float | None = None, heard_by: Listeners | None = None
@@ -217,7 +206,7 @@ class Process:
         except EOFError:
             self._raise_lost()
         except ProtocolViolation:
-            self._engine.remove(self._sandbox)
+            self._place.condemn()
             raise
         if self._ended() and not self._closed:
             self.close()
@@ -240,7 +229,7 @@ class Process:
             raise GuestNotResponding(f"the sandbox of {self} has not answered for {_ANSWER:.0f} s")
         if self._ended():
             return
-        channel = Channel(self._engine.dial(self._sandbox))
+        channel = Channel(self._place.dial())
         try:
             request(channel, time.monotonic() + _ANSWER)
         except TimeoutError as error:
@@ -248,7 +237,7 @@ class Process:
         except (EOFError, OSError):
             self._raise_lost()
         except ProtocolViolation:
-            self._engine.remove(self._sandbox)
+            self._place.condemn()
             raise
         finally:
             channel.close()
@@ -257,7 +246,7 @@ class Process:
         """Say why the connection is gone."""
         if self._closed:
             raise SandboxClosed(f"{' '.join(self.argv)!r} was closed while somebody waited for it")
-        raise why_lost(self._engine, self._sandbox, repr(" ".join(self.argv)))
+        raise self._place.lost(" ".join(self.argv))
 
 
 def deadline_after(timeout: float | None) -> float | None:

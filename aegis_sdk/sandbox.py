@@ -21,6 +21,7 @@ from aegis_sdk.image import Image, listener
 from aegis_sdk.model import Cause, Command, Completed, Ending, Progress, SandboxInfo, SandboxSpec, printable
 from aegis_sdk.mount import Mounts
 from aegis_sdk.output import Tell
+from aegis_sdk.place import InSandbox
 from aegis_sdk.process import Process, deadline_after, seconds_of_grace, to_bytes
 
 _LAST_LINES = 10
@@ -172,7 +173,7 @@ class Sandbox:
         if not isinstance(env, (Mapping, type(None))):
             raise InvalidValue(f"env must map names to values, not {env!r}")
         command = Command.of(self._info.config, argv, env=env or {}, cwd=cwd, user=user, stdin=stdin, tty=tty)
-        process = Process(self._engine, self.id, command, on_end=self._processes.discard)
+        process = Process(InSandbox(self._engine, self.id), command, on_end=self._processes.discard)
         self._processes.add(process)  # a command runs on when its caller forgets it
         return process
 

@@ -12,10 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 
 from aegis_sdk.errors import OutputNotRead
-from aegis_sdk.guest import requests
 from aegis_sdk.guest.channel import LONGEST_WAIT, Channel, Kind, encode
 from aegis_sdk.guest.inbox import Inbox
-from aegis_sdk.model import Command, Exit
+from aegis_sdk.model import Exit
 
 #: What one stream may hold unread while somebody waits for something else.
 UNREAD_LIMIT = 64 << 20
@@ -25,7 +24,7 @@ _INPUT_FRAME = 1 << 16
 class Conversation:
     """What goes back and forth while a command runs; EOFError if the connection ends before the command does."""
 
-    def __init__(self, channel: Channel, identity: str, command: Command, *, deadline: float) -> None:
+    def __init__(self, channel: Channel) -> None:
         self._channel = channel
         # Both can be taken twice: a signal handler may close what its own thread is in the midst of. The lock itself is
         # taken, not the condition, whose Python code a handler may leave with the lock taken and nobody told.
@@ -37,7 +36,6 @@ class Conversation:
         self._input: Iterator[bytes] = iter(())
         self._piece = memoryview(b"")  # what is left of the input's current frame
         self._inbox = Inbox(channel)
-        requests.start(channel, identity, command, deadline=deadline)
 
     @property
     def pid(self) -> int | None:
