@@ -144,13 +144,12 @@ def _show_one(info: aegis.ImageInfo, *, as_json: bool) -> None:
 
 
 def _show_table(infos: Iterable[aegis.ImageInfo]) -> None:
-    rows = [("REFERENCE", "DIGEST", "PULLED", "SIZE")]
-    for info in infos:
-        digest = info.digest.rpartition(":")[2][:12]
-        rows.append((words.printable(info.reference), digest, words.ago(info.pulled), words.size(info.disk_bytes)))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        click.echo("  ".join(f"{word:{width}}" for word, width in zip(row, widths, strict=True)).rstrip())
+    words.table(("REFERENCE", "DIGEST", "PULLED", "SIZE"), map(_row, infos))
+
+
+def _row(info: aegis.ImageInfo) -> tuple[str, ...]:
+    digest = info.digest.rpartition(":")[2][:12]
+    return info.reference, digest, words.ago(info.pulled), words.size(info.disk_bytes)
 
 
 def _facts(info: aegis.ImageInfo) -> Iterator[tuple[str, str]]:

@@ -12,11 +12,13 @@ from typing import NoReturn
 import click
 
 import aegis_sdk as aegis
+from aegis_cli.app import app
 from aegis_cli.commands import Commands
 from aegis_cli.doctor import doctor
 from aegis_cli.image import image
 from aegis_cli.plugins import plugins
 from aegis_cli.run import run
+from aegis_cli.secret import secret
 from aegis_cli.shell import shell
 from aegis_cli.words import printable, say
 
@@ -42,6 +44,8 @@ commands.add_command(shell)
 commands.add_command(doctor)
 commands.add_command(image)
 commands.add_command(plugins)
+commands.add_command(app)
+commands.add_command(secret)
 
 
 class Left(BaseException):  # it is none, and not SystemExit, which a plugin's code may raise, too

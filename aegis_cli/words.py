@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
+from collections.abc import Iterable
 
 import click
 
@@ -49,3 +50,11 @@ def duration(text: str) -> float:
     if not (match := _DURATION.fullmatch(text.strip())):
         raise ValueError(f"{text!r} is no length of time: write it like 90s, 30m, 12h, 7d or 2w")
     return float(match[1]) * _SECONDS[match[2]]
+
+
+def table(titles: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    """Print *rows* below *titles*, in columns."""
+    lines = [titles, *(tuple(map(printable, row)) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        click.echo("  ".join(f"{word:{width}}" for word, width in zip(line, widths, strict=True)).rstrip())

@@ -27,6 +27,7 @@ TYPE_CHECKING = False  # type checkers take it for true; the one in typing costs
 if TYPE_CHECKING:
     from aegis_sdk.aio import AsyncOutput, AsyncProcess, AsyncSandbox
     from aegis_sdk.aio_files import AsyncFile, AsyncFiles, AsyncWatch
+    from aegis_sdk.app import App, AppSecrets
     from aegis_sdk.doctor import diagnose, list_plugins, mend
     from aegis_sdk.entries import Change, FileInfo, Transferred
     from aegis_sdk.errors import (
@@ -104,13 +105,16 @@ if TYPE_CHECKING:
     from aegis_sdk.output import Output
     from aegis_sdk.process import Process
     from aegis_sdk.sandbox import Sandbox
+    from aegis_sdk.secret import Secret
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AegisError",
+    "App",
     "AppInfo",
     "AppNotFound",
+    "AppSecrets",
     "ArchitectureNotFound",
     "AsyncFile",
     "AsyncFiles",
@@ -179,6 +183,7 @@ __all__ = [
     "SandboxClosed",
     "SandboxInfo",
     "SandboxNotFound",
+    "Secret",
     "SecretInfo",
     "SecretNotFound",
     "SecretUnreadable",
@@ -201,6 +206,7 @@ __all__ = [
 _HOMES = {
     "aio": ("AsyncOutput", "AsyncProcess", "AsyncSandbox"),
     "aio_files": ("AsyncFile", "AsyncFiles", "AsyncWatch"),
+    "app": ("App", "AppSecrets"),
     "doctor": ("diagnose", "list_plugins", "mend"),
     "entries": ("Change", "FileInfo", "Transferred"),
     "files": ("Files", "Watch"),
@@ -233,6 +239,7 @@ _HOMES = {
     "output": ("Output",),
     "process": ("Process",),
     "sandbox": ("Sandbox",),
+    "secret": ("Secret",),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 

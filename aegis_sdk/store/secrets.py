@@ -53,8 +53,7 @@ class SecretRecords:
             scope = _scope(connection, app)
             gone = connection.execute("DELETE FROM secrets WHERE app IS ? AND name = ?", (scope, name)).rowcount
         if not gone:
-            of = "all apps" if app is None else f"app {app}"
-            raise SecretNotFound(f"{of} has no secret {name}" if app else f"there is no secret {name} of {of}")
+            raise SecretNotFound(f"there is no secret {name} of {'all apps' if app is None else f'app {app}'}")
 
     def values(self, app: str) -> dict[str, bytes]:
         """What an app's guests get: the values of all apps, and over them its own; SecretUnreadable."""

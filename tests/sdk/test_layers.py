@@ -38,6 +38,8 @@ MAY_IMPORT = {
     "wire": set(),
     "engine": {"drivers", "guest", "images", "plugins", "store", "wire"},
     "image": {"engine"},
+    "app": {"engine"},
+    "secret": {"engine"},
     "output": set(),
     "completion": {"guest", "output"},
     "place": {"engine", "guest"},
