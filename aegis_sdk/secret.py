@@ -21,7 +21,7 @@ class Secret:
 
     @classmethod
     def set(cls, name: str, value: str | bytes, *, app: str | None = None, engine: Engine | None = None) -> Self:
-        """Keep *value*, encrypted, for the guests of *app*, a name or an ID, or of all apps, in the place of an older one.
+        """Keep *value*, encrypted, for the guests of *app*, a name or an ID, or of all apps, in place of an older one.
 
         Who boots from then on gets it. A value is UTF-8 text without NUL characters, of 64 KiB at most: InvalidValue,
         which does not show it. AppNotFound; StoreFailed if the key file is not to be used.

@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
 from aegis_sdk.artifacts import private
 from aegis_sdk.drivers.base import Driver
 from aegis_sdk.drivers.choice import choose
-from aegis_sdk.errors import AegisError
+from aegis_sdk.errors import AegisError, StoreFailed
 from aegis_sdk.model import Check, PluginInfo
 
+if TYPE_CHECKING:
+    from aegis_sdk.store.secrets import SecretRecords
+
 _FREE_DISK = 200 << 20
+_SHOWN = 5  # secrets
 
 
 def of_drivers(wanted: str, drivers: dict[str, Driver]) -> Iterator[Check]:
@@ -62,3 +67,29 @@ def of_home(home: Path) -> Check:
             name="home", ok=False, seen=f"{home} has {free >> 20} MiB free, of 200 needed", fix="free some space"
         )
     return Check(name="home", ok=True, seen=f"{home}, {free >> 30} GiB free")
+
+
+def of_store(secrets: SecretRecords) -> Iterator[Check]:
+    """The records, and, if they can be used, the key file and each secret that its keys do not open."""
+    database = secrets.database
+    try:
+        there = database.check()
+    except StoreFailed as error:
+        yield Check(name="records", ok=False, seen=error.message, fix=error.hint)
+        return
+    yield Check(name="records", ok=True, seen=str(database.path) if there else "none yet")
+    try:
+        yield from _of_key(secrets, secrets.unreadable() if there else ())
+    except StoreFailed as error:
+        yield Check(name="master key", ok=False, seen=error.message, fix=error.hint, required=False)
+
+
+def _of_key(secrets: SecretRecords, unreadable: tuple[AegisError, ...]) -> Iterator[Check]:
+    there = bool(secrets.keys.read())
+    for lost in unreadable[:_SHOWN]:
+        yield Check(name="master key", ok=False, seen=lost.message, fix=lost.hint, required=False)
+    if (more := len(unreadable) - _SHOWN) > 0:
+        yield Check(name="master key", ok=False, seen=f"nor can {more} more secrets be decrypted", required=False)
+    if not unreadable:
+        seen = str(secrets.keys.path) if there else "none yet: the first secret makes it"
+        yield Check(name="master key", ok=True, seen=seen)

@@ -197,6 +197,7 @@ class LocalEngine:
             *sources,
             *checks.of_plugins(self._plugins.infos),
             checks.of_home(self._config.home),
+            *checks.of_store(self.secrets.records),
         )
 
     def mend(self) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ class Database:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -38,6 +38,16 @@ class Database:
         """A connection to write with, alone: all of it is kept, or nothing if the block is left by an exception."""
         with self._transaction("BEGIN IMMEDIATE") as connection:
             yield connection
+
+    def check(self) -> bool:
+        """Whether there is one; StoreFailed if it cannot be used, or is not whole."""
+        if not self.path.exists():
+            return False
+        with self.read() as connection:
+            (said,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if said != "ok":
+            raise _failed(self.path, said, _broken(self.path))
+        return True
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
@@ -52,10 +62,10 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         try:
-            private(self._path.parent)
+            private(self.path.parent)
         except OSError as error:
-            raise _failed(self._path, error.strerror or str(error), _WRITABLE) from error
-        connection = sqlite3.connect(self._path, timeout=_BUSY, isolation_level=None)
+            raise _failed(self.path, error.strerror or str(error), _WRITABLE) from error
+        connection = sqlite3.connect(self.path, timeout=_BUSY, isolation_level=None)
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA foreign_keys = ON")
         # With FULL, a write is on the disk before it is acknowledged, also when the power goes.
@@ -69,7 +79,7 @@ class Database:
         except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
             raise  # a fault of ours, to be seen whole
         except sqlite3.Error as error:
-            raise _failed(self._path, str(error), _hint(self._path, error)) from error
+            raise _failed(self.path, str(error), _hint(self.path, error)) from error
 
 
 def migrate(connection: sqlite3.Connection) -> None:
@@ -117,16 +127,20 @@ def _failed(path: Path, seen: str, hint: str) -> StoreFailed:
     return StoreFailed(f"the records in {path} cannot be used: {seen}", hint=hint)
 
 
-def _hint(path: Path, error: sqlite3.Error) -> str:
+def _broken(path: Path) -> str:
     name = shlex.quote(str(path))
-    lost = "apps, secrets, and tasks are lost with it"
-    hints = {
-        sqlite3.SQLITE_FULL: "free some space, or set AEGIS_HOME to a directory on another disk",
-        sqlite3.SQLITE_BUSY: f"another program has held them for more than {_BUSY:.0f} s: `fuser {name}` names it",
-        sqlite3.SQLITE_CORRUPT: f"bring back a copy of yours, or begin anew with `mv {name} {name}.broken`: {lost}",
-    }
-    hints[sqlite3.SQLITE_NOTADB] = hints[sqlite3.SQLITE_CORRUPT]
-    for code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-        hints[code] = _WRITABLE
-    # The lowest byte is the kind. Errors of the module's own have no code.
-    return hints.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, "`aegis doctor` looks closer")
+    lost = "all apps, secrets and tasks on record are lost with it"
+    return f"put a copy of yours there, or begin anew with `mv {name} {name}.broken`: {lost}"
+
+
+def _hint(path: Path, error: sqlite3.Error) -> str:
+    kind = getattr(error, "sqlite_errorcode", 0) & 0xFF  # errors of the module's own have no code
+    if kind in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return _broken(path)
+    if kind in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return _WRITABLE
+    if kind == sqlite3.SQLITE_BUSY:
+        return f"another program has held them for {_BUSY:.0f} s: `fuser {shlex.quote(str(path))}` names it"
+    if kind == sqlite3.SQLITE_FULL:
+        return "free some space, or set AEGIS_HOME to a directory on another disk"
+    return "`aegis doctor` looks closer"
