@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from aegis_sdk.aio_files import AsyncFile, AsyncFiles, AsyncWatch
     from aegis_sdk.app import App, AppSecrets
     from aegis_sdk.doctor import diagnose, list_plugins, mend
+    from aegis_sdk.engine.connect import connect, engine_of_home
     from aegis_sdk.entries import Change, FileInfo, Transferred
     from aegis_sdk.errors import (
         AegisError,
@@ -197,7 +198,9 @@ __all__ = [
     "Transferred",
     "Unavailable",
     "Watch",
+    "connect",
     "diagnose",
+    "engine_of_home",
     "hookimpl",
     "list_plugins",
     "mend",
@@ -208,6 +211,7 @@ _HOMES = {
     "aio_files": ("AsyncFile", "AsyncFiles", "AsyncWatch"),
     "app": ("App", "AppSecrets"),
     "doctor": ("diagnose", "list_plugins", "mend"),
+    "engine.connect": ("connect", "engine_of_home"),
     "entries": ("Change", "FileInfo", "Transferred"),
     "files": ("Files", "Watch"),
     "hookspecs": ("hookimpl",),

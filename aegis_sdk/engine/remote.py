@@ -1,0 +1,183 @@
+"""The engine behind the daemon's sockets: the same verbs, each one request; connections to guests come as they are."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+import attrs
+
+import aegis_sdk
+from aegis_sdk import wire
+from aegis_sdk.engine.base import Report
+from aegis_sdk.engine.exchange import ANSWER, LONGEST_QUESTION, Exchange
+from aegis_sdk.engine.guest_socket import GuestSocket
+from aegis_sdk.engine.remote_records import RemoteApps, RemoteSecrets
+from aegis_sdk.engine.remote_tasks import RemoteTasks, entries
+from aegis_sdk.errors import DaemonUnavailable, SandboxNotFound
+from aegis_sdk.model import (
+    Check,
+    DaemonStatus,
+    Ending,
+    ImageInfo,
+    LogEntry,
+    PluginInfo,
+    Progress,
+    Pruned,
+    SandboxInfo,
+    SandboxSpec,
+)
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class _Ended:
+    ending: Ending | None
+
+
+@attrs.frozen
+class _Console:
+    text: str
+
+
+class RemoteEngine:
+    """The engine of the daemon that listens at *path*; what is made by it, and not kept, ends with this process.
+
+    Any number of threads may use it. DaemonUnavailable comes from each verb if no daemon answers, or one that is of
+    another version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._plain = Exchange(path)
+        self._guests = GuestSocket(path.with_name("guests.sock"))
+
+    @cached_property
+    def tasks(self) -> RemoteTasks:
+        return RemoteTasks(self._daemon, self._guests)
+
+    @cached_property
+    def apps(self) -> RemoteApps:
+        return RemoteApps(self._daemon)
+
+    @cached_property
+    def secrets(self) -> RemoteSecrets:
+        return RemoteSecrets(self._daemon)
+
+    def status(self) -> DaemonStatus:
+        """What the daemon is and does, of whatever version it is."""
+        return self._plain.ask("GET", "status", shape=DaemonStatus)
+
+    def close(self) -> None:
+        """Let go what hangs on this engine: its sandboxes and attached tasks end, but for those that are kept."""
+        self._guests.let_go()
+
+    def create(self, spec: SandboxSpec, *, report: Report) -> SandboxInfo:
+        lease = None if spec.keep else self._guests.lease()
+        body = {**wire.to_json(spec), "lease": lease}
+        return self._long("sandboxes", body=body, shape=SandboxInfo, report=report)
+
+    def start(self, sandbox: str, *, report: Report) -> SandboxInfo:
+        return self._long("sandboxes", sandbox, "start", shape=SandboxInfo, report=report)
+
+    def sandboxes(self) -> tuple[SandboxInfo, ...]:
+        return self._daemon.ask("GET", "sandboxes", shape=tuple[SandboxInfo, ...])
+
+    def dial(self, sandbox: str) -> socket.socket:
+        return self._guests.ask(dial=sandbox)
+
+    def ending(self, sandbox: str, *, timeout: float) -> Ending | None:
+        deadline = time.monotonic() + timeout
+        while True:
+            left = max(0.0, deadline - time.monotonic())
+            query = {"timeout": min(left, LONGEST_QUESTION)}
+            answer = self._daemon.ask("GET", "sandboxes", sandbox, "ending", query=query, shape=_Ended)
+            if answer.ending or left <= LONGEST_QUESTION:
+                return answer.ending
+
+    def pause(self, sandbox: str) -> None:
+        self._daemon.tell("POST", "sandboxes", sandbox, "pause")
+
+    def resume(self, sandbox: str) -> None:
+        self._daemon.tell("POST", "sandboxes", sandbox, "resume", limit=2 * ANSWER)
+
+    def info(self, sandbox: str) -> SandboxInfo | None:
+        try:
+            return self._daemon.ask("GET", "sandboxes", sandbox, shape=SandboxInfo)
+        except SandboxNotFound:
+            return None
+
+    def logs(self, sandbox: str) -> str | None:
+        try:
+            return self._daemon.ask("GET", "sandboxes", sandbox, "console", shape=_Console).text
+        except SandboxNotFound:
+            return None
+
+    def stop(self, sandbox: str, *, grace: float) -> None:
+        self._daemon.tell("POST", "sandboxes", sandbox, "stop", body={"grace": grace}, limit=grace + ANSWER)
+
+    def remove(self, sandbox: str) -> Ending | None:
+        return self._daemon.ask("DELETE", "sandboxes", sandbox, shape=_Ended).ending
+
+    def sandbox_logs(
+        self, sandbox: str, *, follow: bool = False, since: int = 0, tail: int | None = None
+    ) -> Iterator[LogEntry]:
+        return entries(self._daemon, "sandboxes", sandbox, follow=follow, since=since, tail=tail)
+
+    def pull_image(self, reference: str, *, pull: str, report: Report) -> ImageInfo:
+        body = {"reference": reference, "pull": pull}
+        return self._long("images", "pull", body=body, shape=ImageInfo, report=report)
+
+    def import_image(self, reference: str, *, name: str, replace: bool, report: Report) -> ImageInfo:
+        body = {"reference": reference, "name": name, "replace": replace}
+        return self._long("images", "import", body=body, shape=ImageInfo, report=report)
+
+    def image(self, reference: str) -> ImageInfo:
+        return self._daemon.ask("GET", "images", "info", query={"reference": reference}, shape=ImageInfo)
+
+    def images(self) -> tuple[ImageInfo, ...]:
+        return self._daemon.ask("GET", "images", shape=tuple[ImageInfo, ...])
+
+    def remove_image(self, reference: str, *, digest: str) -> None:
+        self._daemon.tell("DELETE", "images", query={"reference": reference, "digest": digest}, limit=None)
+
+    def prune_images(self, *, older_than: float | None, unused: bool) -> Pruned:
+        body = {"older_than": older_than, "unused": unused}
+        return self._daemon.ask("POST", "images", "prune", body=body, shape=Pruned, limit=None)
+
+    def plugins(self) -> tuple[PluginInfo, ...]:
+        return self._daemon.ask("GET", "plugins", shape=tuple[PluginInfo, ...])
+
+    def check(self) -> tuple[Check, ...]:
+        return self._daemon.ask("GET", "checks", shape=tuple[Check, ...], limit=None)
+
+    def mend(self) -> tuple[str, ...]:
+        return self._daemon.ask("POST", "mend", shape=tuple[str, ...], limit=None)
+
+    @cached_property
+    def _daemon(self) -> Exchange:
+        """Requests to a daemon that is known to be of our own version."""
+        found, ours = self.status().version, aegis_sdk.__version__
+        if found != ours:
+            raise DaemonUnavailable(
+                f"the daemon at {self._plain.path} is Aegis {found}, and this is Aegis {ours}",
+                hint="restart it: `aegis down`, then `aegis up`",
+            )
+        return self._plain
+
+    def _long(self, *place: str, shape: type[T], report: Report, body: object = None) -> T:
+        """The result of what may take long: of its progress *report* hears."""
+        with closing(self._daemon.lines("POST", *place, body=body)) as lines:
+            for line in lines:
+                if "progress" in line:
+                    report(self._daemon.understood(line["progress"], Progress))
+                elif "error" in line:
+                    raise wire.error_from_json(line["error"])
+                else:
+                    return self._daemon.understood(line.get("result"), shape)
+        raise DaemonUnavailable("the daemon has ended its answer without a result")
