@@ -52,6 +52,10 @@ class Database:
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
         with self._in_words(), closing(self._connect()) as connection:
+            connection.row_factory = sqlite3.Row
+            connection.execute("PRAGMA foreign_keys = ON")
+            # With FULL, a write is on the disk before it is acknowledged, also when the power goes.
+            connection.execute("PRAGMA synchronous = FULL")
             connection.execute(begin)
             if _version(connection) != len(MIGRATIONS):
                 connection.execute("ROLLBACK")
@@ -65,12 +69,7 @@ class Database:
             private(self.path.parent)
         except OSError as error:
             raise _failed(self.path, error.strerror or str(error), _WRITABLE) from error
-        connection = sqlite3.connect(self.path, timeout=_BUSY, isolation_level=None)
-        connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA foreign_keys = ON")
-        # With FULL, a write is on the disk before it is acknowledged, also when the power goes.
-        connection.execute("PRAGMA synchronous = FULL")
-        return connection
+        return sqlite3.connect(self.path, timeout=_BUSY, isolation_level=None)
 
     @contextmanager
     def _in_words(self) -> Iterator[None]:
