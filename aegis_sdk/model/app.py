@@ -48,10 +48,10 @@ class SecretValue(bytes):
 
 def secret_value(value: str | bytes) -> SecretValue:
     """*value*, if a secret can have it; the error does not show it."""
-    if not isinstance(value, (str, bytes)):
-        raise InvalidValue(f"a secret's value must be text or bytes, not {type(value).__name__}")
-    encoded = _encoded(value)
+    kind, encoded = type(value), _encoded(value)
     del value  # a traceback may show what is here
+    if not issubclass(kind, (str, bytes)):
+        raise InvalidValue(f"a secret's value must be text or bytes, not {kind.__name__}")
     if encoded is None or 0 in encoded:
         raise InvalidValue(
             "a secret's value must be UTF-8 text without NUL characters",
@@ -64,8 +64,8 @@ def secret_value(value: str | bytes) -> SecretValue:
 
 def _encoded(value: str | bytes) -> SecretValue | None:
     try:
-        return SecretValue((value if isinstance(value, str) else value.decode()).encode())
-    except UnicodeError:  # which holds the value, and so must not become the context of another
+        return SecretValue((value.decode() if isinstance(value, bytes) else value).encode())
+    except (UnicodeError, AttributeError):  # which hold the value, and so must not be another error's context
         return None
 
 

@@ -17,7 +17,8 @@ _ALL = """
     SELECT secrets.rowid AS row, secrets.*, apps.name AS app_name FROM secrets LEFT JOIN apps ON apps.id = secrets.app
 """
 _OF = " WHERE secrets.app IS ? ORDER BY secrets.name"
-_FOR = _ALL + " WHERE secrets.app IS NULL OR secrets.app = ?"
+# Those of all apps come first, and so go under the app's own.
+_FOR = _ALL + " WHERE secrets.app IS NULL OR secrets.app = ? ORDER BY secrets.name, secrets.app"
 _SET = """
     INSERT INTO secrets (app, name, created, updated, key, nonce, ciphertext) VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (ifnull(app, ''), name) DO UPDATE SET
@@ -97,7 +98,7 @@ class SecretRecords:
 
     def _values(self, connection: sqlite3.Connection, app: str) -> dict[str, bytes]:
         rows = connection.execute(_FOR, (_scope(connection, app),)).fetchall()
-        wanted = {row["name"]: row for row in sorted(rows, key=lambda row: row["app"] is not None)}
+        wanted = {row["name"]: row for row in rows}
         return dict(zip(wanted, self._opened(list(wanted.values())), strict=True))
 
     def _opened(self, rows: Sequence[sqlite3.Row]) -> list[bytes]:
