@@ -14,6 +14,7 @@ import click
 import aegis_sdk as aegis
 from aegis_cli.app import app
 from aegis_cli.commands import Commands
+from aegis_cli.daemon import down, status, up
 from aegis_cli.doctor import doctor
 from aegis_cli.image import image
 from aegis_cli.plugins import plugins
@@ -46,6 +47,8 @@ commands.add_command(image)
 commands.add_command(plugins)
 commands.add_command(app)
 commands.add_command(secret)
+for command in (up, down, status):
+    commands.add_command(command)
 
 
 class Left(BaseException):  # it is none, and not SystemExit, which a plugin's code may raise, too

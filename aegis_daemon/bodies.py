@@ -215,13 +215,6 @@ class Rotated:
 
 
 @attrs.frozen(kw_only=True)
-class Mended:
-    """What was mended, each thing in words."""
-
-    done: tuple[str, ...]
-
-
-@attrs.frozen(kw_only=True)
 class End:
     """Whether the next daemon is to start again the kept sandboxes that run now."""
 

@@ -7,14 +7,15 @@
 
 How it is built, from what users hold down to the guest:
 
-- ``sandbox``, ``process``, ``output``, ``image``, ``doctor``; ``aio``, the same for asyncio: the face, a noun a file;
+- ``sandbox``, ``process``, ``output``, ``image``, ``daemon``, ``doctor``; ``aio``, the same for asyncio: the face, a
+  noun a file;
 - ``notebook``: the face in IPython and Jupyter;
 - ``engine``: everything the system can do, as a dozen verbs; ``engine.local`` does it in this process;
 - ``drivers``: what boots a microVM and gives back connections to it; ``images``: what fills its disks;
 - ``hookspecs``, ``plugins``, ``guarded``: what others can add, how it is found, and kept from breaking the rest;
 - ``guest``: talking to the harness, PID 1 of every guest, over one connection a call;
 - ``model``, ``mount``, ``arguments``, ``hints``, ``errors``, ``config``, ``artifacts``, ``packages``, ``display``,
-  ``sockets``: the ground that all of it stands on.
+  ``sockets``, ``locks``: the ground that all of it stands on.
 
 An import points down this list, never up. docs/architecture.md is the map.
 """
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from aegis_sdk.aio import AsyncOutput, AsyncProcess, AsyncSandbox
     from aegis_sdk.aio_files import AsyncFile, AsyncFiles, AsyncWatch
     from aegis_sdk.app import App, AppSecrets
+    from aegis_sdk.daemon import Daemon
     from aegis_sdk.doctor import diagnose, list_plugins, mend
     from aegis_sdk.engine.connect import connect, engine_of_home
     from aegis_sdk.entries import Change, FileInfo, Transferred
@@ -131,6 +133,7 @@ __all__ = [
     "CommandFailed",
     "CommandTimedOut",
     "Completed",
+    "Daemon",
     "DaemonStatus",
     "DaemonUnavailable",
     "DirectoryNotEmpty",
@@ -210,6 +213,7 @@ _HOMES = {
     "aio": ("AsyncOutput", "AsyncProcess", "AsyncSandbox"),
     "aio_files": ("AsyncFile", "AsyncFiles", "AsyncWatch"),
     "app": ("App", "AppSecrets"),
+    "daemon": ("Daemon",),
     "doctor": ("diagnose", "list_plugins", "mend"),
     "engine.connect": ("connect", "engine_of_home"),
     "entries": ("Change", "FileInfo", "Transferred"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from aegis_sdk.daemon import Daemon
 from aegis_sdk.engine.base import Engine
 from aegis_sdk.engine.connect import engine_here
 from aegis_sdk.errors import AegisError
@@ -14,7 +15,7 @@ from aegis_sdk.sandbox import Sandbox
 def diagnose(*, quick: bool = False, engine: Engine | None = None) -> tuple[Check, ...]:
     """Each thing that Aegis needs, what was found, and the command that mends it; last, unless *quick*, a boot."""
     engine = engine or engine_here()
-    checks = engine.check()
+    checks = (*engine.check(), Daemon().check())
     if quick or not all(check.ok for check in checks if check.required):
         return checks
     can_make_base = all(check.ok for check in checks if check.name == "base image")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aegis_daemon.bodies import End, Mended
+from aegis_daemon.bodies import End
 from aegis_daemon.calls import Call
 from aegis_daemon.operations import Operations, Pace
 from aegis_sdk.model import Check, DaemonStatus, PluginInfo
@@ -16,12 +16,10 @@ def status(call: Call) -> DaemonStatus:
     return call.daemon.status()
 
 
-@operations.serve("POST", "/v1/end", status=202)
-def end(call: Call, body: End) -> DaemonStatus:
-    """Have the daemon end, with all that it runs; what it was. It has ended when its lock is free."""
-    was = call.daemon.status()
+@operations.serve("POST", "/v1/end")
+def end(call: Call, body: End) -> None:
+    """Have the daemon end, with all that it runs; it has when nobody holds the lock on its home's aegisd.lock."""
     call.daemon.end(body.keep)
-    return was
 
 
 @operations.serve("GET", "/v1/plugins", pace=Pace.SLOW)
@@ -37,6 +35,6 @@ def checks(call: Call) -> tuple[Check, ...]:
 
 
 @operations.serve("POST", "/v1/mend", pace=Pace.SLOW)
-def mend(call: Call) -> Mended:
-    """Mend what needs no hand of the user's."""
-    return Mended(done=call.engine.mend())
+def mend(call: Call) -> tuple[str, ...]:
+    """Mend what needs no hand of the user's; what was done, each thing in words."""
+    return call.engine.mend()

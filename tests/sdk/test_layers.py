@@ -25,6 +25,7 @@ GROUND = {
     "mount",
     "packages",
     "sockets",
+    "locks",
 }
 #: What the modules of a room may import of ours, beside the ground and their own room.
 MAY_IMPORT = {
@@ -49,7 +50,8 @@ MAY_IMPORT = {
     "awaiting": set(),
     "aio_files": {"awaiting", "files"},
     "aio": {"aio_files", "awaiting", "completion", "engine", "image", "output", "process", "sandbox"},
-    "doctor": {"engine", "sandbox"},
+    "daemon": {"wire"},
+    "doctor": {"daemon", "engine", "sandbox"},
     "notebook": {"process", "sandbox"},
 }
 #: The ground's own order.
@@ -65,6 +67,7 @@ GROUND_IMPORTS: dict[str, set[str]] = {
     "display": set(),
     "entries": set(),
     "sockets": set(),
+    "locks": {"artifacts"},
 }
 
 

@@ -1,0 +1,211 @@
+"""The daemon of a home: whether it runs, starting it, ending it."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import attrs
+
+from aegis_sdk import locks, sockets
+from aegis_sdk.config import Config
+from aegis_sdk.errors import AegisError, DaemonUnavailable, InvalidValue
+from aegis_sdk.model import Check, DaemonStatus
+
+_ANSWER = 5.0  # seconds for what needs no guest
+_START = 300.0  # it boots what it is to boot again first
+_END = 40.0  # it gives its guests half of that
+_GLANCE = 0.05
+_RUNS_ALREADY = 3
+
+
+class Daemon:
+    """The daemon of this user's home, or of *home*, which runs or does not; with AEGIS_HOST set, the one that is there.
+
+    That one can be asked how it is, but neither started nor ended.
+    """
+
+    def __init__(self, home: Path | None = None) -> None:
+        config = Config.from_environment()
+        self._config = attrs.evolve(config, home=home.absolute(), host=None) if home else config
+        self._socket = self._config.host or self._config.socket
+
+    @property
+    def log(self) -> Path:
+        """The file of its log."""
+        return self._config.logs / "aegisd.log"
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The command that runs it in the foreground."""
+        program = Path(sys.executable).with_name("aegisd")
+        return (str(program),) if program.is_file() else (sys.executable, "-P", "-m", "aegis_daemon")
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The environment variables that it is to have, beside those of every program."""
+        config = self._config
+        paths = {"AEGIS_HOME": config.home, "AEGIS_KERNEL": config.kernel, "AEGIS_LIBKRUN": config.libkrun}
+        others = ("AEGIS_DRIVER", "AEGIS_DEBUG", "AEGIS_PLAIN_HTTP", "AEGIS_TASK_GUESTS")
+        given = {name: config.environ[name] for name in others if config.environ.get(name)}
+        return {name: str(path) for name, path in paths.items() if path} | given
+
+    def status(self) -> DaemonStatus | None:
+        """How it is; None if it does not run. DaemonUnavailable if it does not answer."""
+        from aegis_sdk import wire  # late: it costs more than the rest
+
+        try:
+            return wire.loads(self._ask("GET", "/v1/status"), DaemonStatus)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+
+    def start(self) -> DaemonStatus:
+        """Have it run, in the background; how it is when it answers. Fine if it runs.
+
+        DaemonUnavailable says why it does not start.
+        """
+        self._refuse_other()
+        if status := self.status():
+            return status
+        said = self._run()
+        deadline = time.monotonic() + _START
+        while not (status := self.status()):  # who runs already may be about to listen, or to end
+            if time.monotonic() > deadline or locks.holder(self._config.lock) is None:
+                raise DaemonUnavailable(f"the daemon has ended again{said}", hint=f"{self.log} says more")
+            time.sleep(_GLANCE)
+        return status
+
+    def stop(self, *, keep: bool = False) -> bool:
+        """Have it end, with its guests; with *keep*, those of kept sandboxes run again when it is started again.
+
+        When this returns it has ended; false if it did not run. DaemonUnavailable if it had to be killed.
+        """
+        self._refuse_other()
+        if (pid := locks.holder(self._config.lock)) is None:
+            return False
+        with suppress(OSError, DaemonUnavailable):  # it may be about to end, or unable to answer
+            self._ask("POST", "/v1/end", b'{"keep":%s}' % (b"true" if keep else b"false"))
+        if self._until(lambda: locks.holder(self._config.lock) != pid, _END):
+            return True
+        self._kill(pid)
+        raise DaemonUnavailable(
+            f"the daemon, process {pid}, has not ended in {_END:.0f} s, and was killed; its guests ended with it",
+            hint=f"{self.log} may say why",
+        )
+
+    def check(self) -> Check:
+        """What the doctor says of it."""
+        try:
+            status = self.status()
+        except DaemonUnavailable as error:
+            return Check(name="daemon", ok=False, seen=error.message, fix="aegis down", required=False)
+        if status is None:
+            return self._stopped()
+        return _running(status)
+
+    def _stopped(self) -> Check:
+        if self._socket.is_socket():
+            seen = "not running, and not ended in order: its sockets are still there"
+            return Check(name="daemon", ok=False, seen=seen, fix="aegis up", required=False)
+        return Check(name="daemon", ok=True, seen="not running; `aegis up` starts it", required=False)
+
+    def _run(self) -> str:
+        """Start it, and wait until it answers or has ended; what it said if another one runs."""
+        environment = {**self._config.environ, **self.settings}
+        try:
+            done = subprocess.run(
+                [*self.command, "--detached"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env=environment,
+                timeout=_START,
+                check=False,
+                text=True,
+                errors="replace",
+            )
+        except subprocess.TimeoutExpired:
+            raise DaemonUnavailable(
+                f"the daemon has not answered for {_START:.0f} s", hint=f"{self.log} may say why"
+            ) from None
+        said = "".join(f"\n  | {line}" for line in done.stderr.splitlines()[-20:])
+        if done.returncode not in (0, _RUNS_ALREADY):
+            raise DaemonUnavailable(f"the daemon does not start:{said}", hint=f"{self.log} may say more")
+        return said
+
+    def _ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        connection = _Connection(self._socket)
+        try:
+            connection.request(method, path, body)
+            answer = connection.getresponse()
+            said, status = answer.read(1 << 20), answer.status
+        except (TimeoutError, ConnectionResetError, http.client.HTTPException) as error:
+            raise DaemonUnavailable(
+                f"the daemon at {self._socket} does not answer: {error or 'no time is left'}",
+                hint="`aegis down` ends it",
+            ) from error
+        finally:
+            connection.close()
+        if status < 300:
+            return said
+        raise _refusal(said)
+
+    def _refuse_other(self) -> None:
+        if self._socket != self._config.socket:
+            raise InvalidValue(
+                f"AEGIS_HOST names {self._socket}, which is not the daemon of this home, {self._config.home}",
+                hint="unset AEGIS_HOST, or set AEGIS_HOME to the other one's home",
+            )
+
+    def _kill(self, pid: int) -> None:
+        with suppress(ProcessLookupError):
+            if locks.holder(self._config.lock) == pid:
+                os.kill(pid, signal.SIGKILL)
+        self._until(lambda: locks.holder(self._config.lock) != pid, _ANSWER)
+
+    def _until(self, true: Callable[[], bool], seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while not true():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_GLANCE)
+        return True
+
+    def __repr__(self) -> str:
+        return f"<Daemon of {self._config.home}>"
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP with who listens at a path."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("aegisd", timeout=_ANSWER)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock: socket.socket = sockets.connect(self._path, timeout=_ANSWER)
+
+
+def _refusal(said: bytes) -> AegisError:
+    from aegis_sdk import wire  # late, as above
+
+    data = wire.parse(said)
+    return wire.error_from_json(data["error"] if isinstance(data, dict) and "error" in data else data)
+
+
+def _running(status: DaemonStatus) -> Check:
+    from aegis_sdk import __version__
+
+    runs = f"process {status.pid}, version {status.version}"
+    if status.version != __version__:
+        seen = f"{runs}, and this is {__version__}"
+        return Check(name="daemon", ok=False, seen=seen, fix="aegis down && aegis up", required=False)
+    return Check(name="daemon", ok=True, seen=runs, required=False)
