@@ -15,6 +15,7 @@ from pathlib import Path
 
 import attrs
 
+import aegis_sdk
 from aegis_sdk import locks, sockets
 from aegis_sdk.config import Config
 from aegis_sdk.errors import AegisError, DaemonUnavailable, InvalidValue
@@ -202,10 +203,9 @@ def _refusal(said: bytes) -> AegisError:
 
 
 def _running(status: DaemonStatus) -> Check:
-    from aegis_sdk import __version__
-
+    ours = aegis_sdk.__version__
     runs = f"process {status.pid}, version {status.version}"
-    if status.version != __version__:
-        seen = f"{runs}, and this is {__version__}"
+    if status.version != ours:
+        seen = f"{runs}, and this is {ours}"
         return Check(name="daemon", ok=False, seen=seen, fix="aegis down && aegis up", required=False)
     return Check(name="daemon", ok=True, seen=runs, required=False)
