@@ -13,9 +13,13 @@ from aegis_sdk.sandbox import Sandbox
 
 
 def diagnose(*, quick: bool = False, engine: Engine | None = None) -> tuple[Check, ...]:
-    """Each thing that Aegis needs, what was found, and the command that mends it; last, unless *quick*, a boot."""
+    """Each thing that Aegis needs, what was found, and the command that mends it; last, unless *quick*, a boot.
+
+    Where no engine is named, the daemon of this home is looked at, too.
+    """
+    daemon = () if engine else (Daemon().check(),)
     engine = engine or engine_here()
-    checks = (*engine.check(), Daemon().check())
+    checks = (*engine.check(), *daemon)
     if quick or not all(check.ok for check in checks if check.required):
         return checks
     can_make_base = all(check.ok for check in checks if check.name == "base image")
