@@ -139,7 +139,8 @@ def _settings(answers: object) -> uvicorn.Config:
 
 def _status(engine: LocalEngine, config: Config, started: float) -> DaemonStatus:
     running = sum(info.state in (State.RUNNING, State.PAUSED) for info in engine.sandboxes())
-    states = [task.state for task in engine.tasks.list()]
+    tasks = getattr(engine, "tasks", None)
+    states = [task.state for task in tasks.list()] if tasks else []
     return DaemonStatus(
         version=__version__,
         pid=os.getpid(),
