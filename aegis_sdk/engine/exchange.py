@@ -12,7 +12,7 @@ import select
 import socket
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -126,7 +126,7 @@ class Exchange:
                     self._refuse(answer)
                 yield answer
         finally:
-            connection.close()
+            connection.hang_up()
 
     @contextmanager
     def _in_words(self) -> Iterator[None]:
@@ -172,9 +172,15 @@ class _Connection(HTTPConnection):
     def __init__(self, path: Path, check: Callable[[], None]) -> None:
         super().__init__("aegisd")
         self._path, self._check = path, check
+        self._open = ExitStack()
 
     def connect(self) -> None:
-        self.sock = _Patient(sockets.connect(self._path, timeout=ANSWER), self._check)
+        connected = self._open.enter_context(sockets.connect(self._path, timeout=ANSWER))
+        self.sock = _Patient(connected, self._check)
+
+    def hang_up(self) -> None:
+        """Close the socket, which http.client does not: an answer may still be read when it has closed its own end."""
+        self._open.close()
 
 
 class _Patient:
@@ -190,7 +196,7 @@ class _Patient:
         return io.BufferedReader(_Reader(self._socket, self._check))
 
     def close(self) -> None:
-        self._socket.close()
+        pass  # whoever made the connection hangs up
 
 
 class _Reader(io.RawIOBase):
