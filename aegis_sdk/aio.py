@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import inspect
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 from aegis_sdk.aio_files import AsyncFiles
 from aegis_sdk.awaiting import awaitable, each, in_thread
@@ -20,7 +21,7 @@ from aegis_sdk.model import Completed, Progress
 from aegis_sdk.mount import Mounts
 from aegis_sdk.output import Output, Tell
 from aegis_sdk.process import Process, StreamName, deadline_after, to_bytes
-from aegis_sdk.sandbox import Sandbox, checked
+from aegis_sdk.sandbox import Options, Sandbox, checked
 
 
 class AsyncOutput:
@@ -117,9 +118,11 @@ class AsyncSandbox:
         driver: str | None = None,
         nested: bool = False,
         mounts: Mounts = (),
+        name: str | None = None,
+        keep: bool = False,
         engine: Engine | None = None,
     ) -> None:
-        self._make = partial(
+        self._make: Callable[..., Sandbox] | None = partial(
             Sandbox,
             image,
             memory=memory,
@@ -131,15 +134,49 @@ class AsyncSandbox:
             driver=driver,
             nested=nested,
             mounts=mounts,
+            name=name,
+            keep=keep,
             engine=engine,
         )
         self._progress = listener(progress)
         self._sandbox: Sandbox | None = None  # a constructor cannot wait for a boot
 
+    @classmethod
+    async def get(cls, name: str, *, engine: Engine | None = None) -> Self:
+        """The sandbox of that name or ID, as ``Sandbox.get``; it can be used at once, or by ``async with``."""
+        return cls._of(await in_thread(partial(Sandbox.get, name, engine=engine)))
+
+    @classmethod
+    async def list(cls, *, engine: Engine | None = None) -> builtins.list[Self]:
+        """All sandboxes of the engine, as ``Sandbox.list``."""
+        return [cls._of(found) for found in await in_thread(partial(Sandbox.list, engine=engine))]
+
+    @classmethod
+    async def connect_or_create(
+        cls,
+        name: str,
+        image: str | Image = "base",
+        *,
+        keep: bool = True,
+        engine: Engine | None = None,
+        **options: Unpack[Options],
+    ) -> Self:
+        """The sandbox of that name, or a new one, as ``Sandbox.connect_or_create``."""
+        make = partial(Sandbox.connect_or_create, name, image, keep=keep, engine=engine, **options)
+        return cls._of(await in_thread(make, dispose=Sandbox.close))
+
+    @classmethod
+    def _of(cls, sync: Sandbox) -> Self:
+        made = cls.__new__(cls)
+        made.__dict__.update(_sandbox=sync, _make=None)
+        return made
+
+    boot = awaitable(Sandbox.boot)
     info = awaitable(Sandbox.info)
     logs = awaitable(Sandbox.logs)
     kill = awaitable(Sandbox.kill)
     pause = awaitable(Sandbox.pause)
+    remove = awaitable(Sandbox.remove)
     resume = awaitable(Sandbox.resume)
     stop = awaitable(Sandbox.stop)
     wait = awaitable(Sandbox.wait)
@@ -157,6 +194,11 @@ class AsyncSandbox:
     def id(self) -> str:
         """Its name among all sandboxes."""
         return self.sync.id
+
+    @property
+    def name(self) -> str | None:
+        """The name that it was given, if any."""
+        return self.sync.name
 
     @property
     def files(self) -> AsyncFiles:
@@ -238,6 +280,8 @@ class AsyncSandbox:
             await in_thread(self._sandbox.close)
 
     async def __aenter__(self) -> Self:
+        if self._make is None:  # it was there already
+            return self
         left = threading.Event()
 
         def progress(said: Progress) -> None:

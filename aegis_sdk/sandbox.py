@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import time
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Self, TypedDict, Unpack
 
 import attrs
 
 from aegis_sdk.completion import listeners
 from aegis_sdk.engine.base import Engine
 from aegis_sdk.engine.connect import engine_here
-from aegis_sdk.errors import CommandFailed, CommandTimedOut, InvalidValue, SandboxClosed
+from aegis_sdk.errors import (
+    CommandFailed,
+    CommandTimedOut,
+    DaemonUnavailable,
+    InvalidValue,
+    NameTaken,
+    SandboxClosed,
+    SandboxNotFound,
+)
 from aegis_sdk.files import Files
 from aegis_sdk.image import Image, listener
 from aegis_sdk.model import Cause, Command, Completed, Ending, Progress, SandboxInfo, SandboxSpec, printable
@@ -28,6 +38,21 @@ _LAST_LINES = 10
 _GLANCE = 0.25  # Ctrl-C is heard in between, whichever thread the kernel gives it to
 
 
+class Options(TypedDict, total=False):
+    """What a sandbox can be asked to be, beside its image and its name."""
+
+    memory: int
+    cpus: int
+    disk: int | None
+    processes: int | None
+    writable: bool
+    pull: str
+    progress: Callable[[Progress], None] | None
+    driver: str | None
+    nested: bool
+    mounts: Mounts
+
+
 class Sandbox:
     """A microVM of its own: it runs when this returns, and is gone when it is closed or nobody holds it any more.
 
@@ -37,7 +62,9 @@ class Sandbox:
     of it by default. *processes* is how many may run in it, four for each MiB by default. *writable* puts a throw-away
     layer over the read-only root. *driver* is ``auto``, or the name of one. With *nested* the guest can run machines of
     its own: it has a /dev/kvm. *mounts* are directories of the host that it sees: Mounts, or where in the guest is to
-    be what, as in ``{"/workspace": "./project"}``. Unavailable says what this machine lacks, ImageNotFound and
+    be what, as in ``{"/workspace": "./project"}``. With *name*, which no other sandbox of its engine has, it is found
+    again by ``get``; with *keep*, which takes the daemon's engine, it outlives this object and this program, until
+    ``remove``. Unavailable says what this machine lacks, ImageNotFound and
     ImageFailed what is wrong with the image, BootFailed which step of the boot went wrong.
     """
 
@@ -55,6 +82,8 @@ class Sandbox:
         driver: str | None = None,
         nested: bool = False,
         mounts: Mounts = (),
+        name: str | None = None,
+        keep: bool = False,
         engine: Engine | None = None,
     ) -> None:
         reference, digest = (image.reference, image.info.digest) if isinstance(image, Image) else (image, None)
@@ -70,17 +99,74 @@ class Sandbox:
             driver=driver,
             nested=nested,
             mounts=mounts,
+            name=name,
+            keep=keep,
         )
-        self._engine = engine or (image.engine if isinstance(image, Image) else engine_here())
-        self._info = self._engine.create(spec, report=listener(progress))
+        engine = engine or (image.engine if isinstance(image, Image) else engine_here())
+        self._hold(engine, engine.create(spec, report=listener(progress)), ours=not keep)
+
+    @classmethod
+    def get(cls, name: str, *, engine: Engine | None = None) -> Self:
+        """The sandbox of that name or ID, whoever has made it; SandboxNotFound.
+
+        Closing this object, or leaving its ``with`` block, ends only the commands that were started by it.
+        """
+        engine = engine or engine_here()
+        if info := engine.info(name):
+            return cls._of(engine, info)
+        raise SandboxNotFound(
+            f"there is no sandbox {name}",
+            hint="those that the daemon keeps are found with engine=aegis.connect(), or AEGIS_HOST",
+        )
+
+    @classmethod
+    def list(cls, *, engine: Engine | None = None) -> builtins.list[Self]:
+        """All sandboxes of the engine, in the order in which they were made, each as from ``get``."""
+        engine = engine or engine_here()
+        return [cls._of(engine, info) for info in engine.sandboxes()]
+
+    @classmethod
+    def connect_or_create(
+        cls,
+        name: str,
+        image: str | Image = "base",
+        *,
+        keep: bool = True,
+        engine: Engine | None = None,
+        **options: Unpack[Options],
+    ) -> Self:
+        """The sandbox of that name, booted again if it has ended; if there is none, a new one that is as asked for."""
+        engine = engine or (image.engine if isinstance(image, Image) else engine_here())
+        while True:
+            with suppress(SandboxNotFound):  # also if it is removed this moment
+                found = cls.get(name, engine=engine)
+                found.boot()
+                return found
+            with suppress(NameTaken):  # somebody else was faster
+                return cls(image, name=name, keep=keep, engine=engine, **options)
+
+    @classmethod
+    def _of(cls, engine: Engine, info: SandboxInfo) -> Self:
+        found = cls.__new__(cls)
+        cls._hold(found, engine, info, ours=False)
+        return found
+
+    def _hold(self, engine: Engine, info: SandboxInfo, *, ours: bool) -> None:
+        self._engine, self._info = engine, info
         self._processes: set[Process] = set()
         self._ending: Ending | None = None  # until it is closed
-        self._close = weakref.finalize(self, _remove, self._engine, self._info.id, os.getpid(), self._processes)
+        end = partial(_remove, engine, info.id) if ours else _nothing
+        self._close = weakref.finalize(self, _let_go, end, os.getpid(), self._processes)
 
     @property
     def id(self) -> str:
         """Its name among all sandboxes."""
         return self._info.id
+
+    @property
+    def name(self) -> str | None:
+        """The name that it was given, if any."""
+        return self._info.name
 
     @property
     def files(self) -> Files:
@@ -91,7 +177,7 @@ class Sandbox:
         """What it is, how its boot went, and what it does now: also when it has ended."""
         if now := self._engine.info(self.id):
             return now
-        return attrs.evolve(self._info, state=self._how_it_ended().state)
+        return attrs.evolve(self._info, state=self._how_it_ended().state, pid=None)
 
     def logs(self) -> str:
         """The end of what the guest's console has said, at most 64 KiB of it, also when it has ended."""
@@ -207,9 +293,21 @@ class Sandbox:
         """End the guest at once, with all that runs in it. Fine if it has ended; ``close`` is still to come."""
         self._engine.stop(self.id, grace=0.0)
 
+    def boot(self) -> None:
+        """Boot it again if it has ended, as it was asked for at first; fine if it runs. Its files are new."""
+        self._info = self._engine.start(self.id, report=listener(None))
+
     def close(self) -> None:
-        """End the guest at once, with all that runs in it, and give back all that it used; fine if it has ended."""
+        """End the guest at once, with all that runs in it, and give back all that it used; fine if it has ended.
+
+        One that is kept, or was made by somebody else, runs on: only the commands end that were started here.
+        """
         self._ending = self._close() or self._ending
+
+    def remove(self) -> None:
+        """End the guest at once, and give back all that it used, also if it is kept; fine if it is gone."""
+        self._ending = self._engine.remove(self.id) or self._ending
+        self.close()
 
     def _how_it_ended(self) -> Ending:
         return self._ending or Ending(cause=Cause.CLOSED)
@@ -223,7 +321,7 @@ class Sandbox:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Sandbox {self.id} image={self._info.image!r} {self._state()}>"
+        return f"<Sandbox {self.name or self.id} image={self._info.image!r} {self._state()}>"
 
     def _state(self) -> str:
         """In a word, what it does now; in a forked child, where it is nobody's, it is closed."""
@@ -253,12 +351,23 @@ def checked(completed: Completed) -> Completed:
     raise CommandFailed(f"{command!r} {how}{last}", hint=completed.hint, result=completed)
 
 
-def _remove(engine: Engine, sandbox: str, owner: int, processes: set[Process]) -> Ending | None:
+def _let_go(end: Callable[[], Ending | None], owner: int, processes: set[Process]) -> Ending | None:
     # A forked child holds a copy of the object, not the sandbox.
     if os.getpid() != owner:
         return None
     try:
-        return engine.remove(sandbox)
+        return end()
     finally:
         for process in list(processes):
             process.close()
+
+
+def _remove(engine: Engine, sandbox: str) -> Ending | None:
+    try:
+        return engine.remove(sandbox)
+    except DaemonUnavailable:  # what is not kept ends with the daemon, or when it misses us
+        return None
+
+
+def _nothing() -> None:
+    return None
