@@ -12,6 +12,7 @@ from aegis_sdk import InputClosed, Process, SandboxNotFound
 from aegis_sdk.engine.base import Engine
 from aegis_sdk.errors import AegisError
 from aegis_sdk.model import Command
+from aegis_sdk.place import InSandbox
 
 Line = Stdout | Stderr | Exited
 
@@ -32,7 +33,7 @@ class Execution:
             stdin=bool(asked.input),
             tty=None,
         )
-        self._process = Process(engine, info.id, command, on_end=lambda _: None)
+        self._process = Process(InSandbox(engine, info.id), command, on_end=lambda _: None)
         if asked.input:
             threading.Thread(target=self._feed, args=(asked.input,), name="input", daemon=True).start()
         self._lines = self._told(asked.timeout)

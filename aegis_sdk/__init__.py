@@ -109,6 +109,7 @@ if TYPE_CHECKING:
     from aegis_sdk.process import Process
     from aegis_sdk.sandbox import Sandbox
     from aegis_sdk.secret import Secret
+    from aegis_sdk.task import Task
 
 __version__ = "0.1.0"
 
@@ -194,6 +195,7 @@ __all__ = [
     "State",
     "StoreFailed",
     "TarLayer",
+    "Task",
     "TaskFailed",
     "TaskInfo",
     "TaskNotFound",
@@ -247,6 +249,7 @@ _HOMES = {
     "output": ("Output",),
     "process": ("Process",),
     "sandbox": ("Sandbox",),
+    "task": ("Task",),
     "secret": ("Secret",),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}

@@ -63,6 +63,11 @@ class Config:
         return self.data / "logs"
 
     @property
+    def owners(self) -> Path:
+        """Where each engine that runs tasks has a file that is locked for as long as it lives."""
+        return self.data / "owners"
+
+    @property
     def workspaces(self) -> Path:
         return self.data / "workspaces"
 

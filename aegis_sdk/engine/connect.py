@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 from aegis_sdk import sockets
@@ -16,6 +17,12 @@ def engine_here() -> Engine:
     """The engine behind AEGIS_HOST, if that is set; else one in this process, as the environment configures it."""
     config = Config.from_environment()
     return _remote(config.host) if config.host else _local(config)
+
+
+def engine_of_tasks() -> Engine:
+    """As ``engine_here``, but always the same one in this process: there, tasks wait for each other's end."""
+    config = Config.from_environment()
+    return _remote(config.host) if config.host else _local_of(config, os.getpid())
 
 
 def connect(host: str | os.PathLike[str] | None = None) -> Engine:
@@ -47,6 +54,11 @@ def _listens(path: Path) -> bool:
     except OSError:
         pass  # there is something, and its engine says what is wrong
     return True
+
+
+@cache
+def _local_of(config: Config, process: int) -> Engine:  # noqa: ARG001  # a forked child has one of its own
+    return _local(config)
 
 
 def _local(config: Config) -> Engine:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from aegis_sdk.engine.apps import LocalApps
     from aegis_sdk.engine.keeping import Keeping
     from aegis_sdk.engine.secrets import LocalSecrets
+    from aegis_sdk.engine.tasks import LocalTasks
     from aegis_sdk.plugins import Plugins
     from aegis_sdk.store.database import Database
 
@@ -217,6 +218,13 @@ class LocalEngine:
         from aegis_sdk.store.vault import KeyFile
 
         return LocalSecrets(SecretRecords(self._database, KeyFile(self._config.key)))
+
+    @cached_property
+    def tasks(self) -> LocalTasks:
+        from aegis_sdk.engine.tasks import LocalTasks
+        from aegis_sdk.store.tasks import TaskRecords
+
+        return LocalTasks(self, TaskRecords(self._database, self._config.owners), self._config)
 
     @cached_property
     def _plugins(self) -> Plugins:

@@ -7,10 +7,11 @@ from aegis_sdk.model.image import ImageConfig, ImageInfo, LayerInfo, Progress, P
 from aegis_sdk.model.log import LogEntry
 from aegis_sdk.model.machine import Check, DaemonStatus, PluginInfo
 from aegis_sdk.model.sandbox import MINIMUM_MEMORY, Cause, Ending, SandboxInfo, SandboxSpec, State
-from aegis_sdk.model.task import TaskInfo, TaskSpec, TaskState
+from aegis_sdk.model.task import TIME_LIMIT, TaskInfo, TaskSpec, TaskState
 
 __all__ = [
     "MINIMUM_MEMORY",
+    "TIME_LIMIT",
     "AppInfo",
     "Cause",
     "Check",

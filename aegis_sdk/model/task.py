@@ -96,7 +96,7 @@ class TaskInfo:
     """A task, as it was when it was asked for; times in seconds since 1970.
 
     *exit_code* and *signal* are those of its command, if it ended; *reason* says why it is FAILED, TIMED_OUT or
-    CANCELLED; *sandbox* is its guest's ID while that runs.
+    CANCELLED; *sandbox* is the name of its guest while it runs.
     """
 
     id: str

@@ -5,7 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import weakref
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from aegis_sdk.artifacts import private
@@ -15,13 +16,8 @@ class Owner:
     """A claim that ends with this object's ``close``, or with its process; a forked child has no part in it."""
 
     def __init__(self, directory: Path) -> None:
-        self.name = os.urandom(8).hex()
-        self.path = private(directory) / self.name
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        # Who watches the file is told when one who could write to it lets it go, a moment before that one's lock is
-        # gone. So the lock is the middle one's: in whichever order a dying process closes them, one comes after it.
-        self._handles = [os.open(self.path, flags, 0o600) for _ in range(3)]
-        fcntl.flock(self._handles[1], fcntl.LOCK_EX)
+        self.path, self._handles = _claimed(private(directory))
+        self.name = self.path.name
         _close_in_children(self)
 
     def close(self) -> None:
@@ -36,6 +32,20 @@ class Owner:
             os.close(self._handles.pop())
 
 
+def _claimed(directory: Path) -> tuple[Path, list[int]]:
+    """A file of our own, and what holds its lock."""
+    path = directory / os.urandom(8).hex()
+    # Who watches the file is told when one who could write to it lets it go, a moment before that one's lock is
+    # gone. So the lock is the middle one's: in whichever order a dying process closes them, one comes after it.
+    handles = [os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600) for _ in range(3)]
+    fcntl.flock(handles[1], fcntl.LOCK_EX)
+    if path.exists():
+        return path, handles
+    for handle in handles:  # it was swept before it was locked
+        os.close(handle)
+    return _claimed(directory)
+
+
 def _close_in_children(owner: Owner) -> None:
     known = weakref.ref(owner)
 
@@ -48,21 +58,31 @@ def _close_in_children(owner: Owner) -> None:
 
 def lives(path: Path) -> bool:
     """Whether the owner whose file that is has not ended."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
+    with _tried(path, fcntl.LOCK_SH) as ended:
+        return ended is False
 
 
 def sweep(directory: Path) -> None:
     """Remove the files of owners that have ended."""
     for path in directory.glob("*"):
-        if not lives(path):
-            path.unlink(missing_ok=True)
+        with _tried(path, fcntl.LOCK_EX) as ended:  # while we hold the lock, nobody can claim it
+            if ended:
+                path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _tried(path: Path, lock: int) -> Iterator[bool | None]:
+    """Whether the lock could be had, which it is in the block; None if there is no such file."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield None
+        return
+    try:
+        fcntl.flock(handle, lock | fcntl.LOCK_NB)
+    except BlockingIOError:
+        yield False
+    else:
+        yield True
+    finally:
+        os.close(handle)

@@ -47,6 +47,7 @@ MAY_IMPORT = {
     "process": {"completion", "guest", "output", "place"},
     "files": {"engine", "guest"},
     "sandbox": {"completion", "engine", "files", "image", "output", "place", "process"},
+    "task": {"engine", "image", "place", "process"},
     "awaiting": set(),
     "aio_files": {"awaiting", "files"},
     "aio": {"aio_files", "awaiting", "completion", "engine", "image", "output", "process", "sandbox"},
