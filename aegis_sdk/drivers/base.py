@@ -19,12 +19,22 @@ class Shared:
     read_only: bool = True
 
 
+class Witness(Protocol):
+    """Who is told about a machine, in its own thread: what it does may not take long, and may not fail."""
+
+    def said(self, data: bytes) -> None:
+        """The console has said that; hostile."""
+
+    def ended(self, ending: Ending) -> None:
+        """The machine has ended; nobody knows it yet."""
+
+
 @attrs.frozen(kw_only=True)
 class BootPlan:
     """What a driver boots: a name for process lists, two read-only disks, MiB of memory, CPUs.
 
     *nested* if the guest is to have a /dev/kvm that works; the directories *shared* with it have the virtio-fs tags
-    aegis0, aegis1, ...
+    aegis0, aegis1, ... What becomes of the machine, *witness* is told.
     """
 
     name: str
@@ -34,6 +44,7 @@ class BootPlan:
     cpus: int
     nested: bool = False
     shared: tuple[Shared, ...] = ()
+    witness: Witness | None = None
 
 
 class Machine(Protocol):

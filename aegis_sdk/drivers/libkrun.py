@@ -95,7 +95,9 @@ class Libkrun:
             command = [str(_WORKER), *words(plan, library, booted, line.meeting.path, wires.theirs, log=log)]
             undo.pop_all()  # from here on they belong to the machine's thread
         python = entitlement.python(self._config.data)
-        return launch(command, wires, line, name=plan.name, aloud=self._config.debug, python=python)
+        return launch(
+            command, wires, line, name=plan.name, aloud=self._config.debug, python=python, witness=plan.witness
+        )
 
     def _find(self) -> Library | tuple[str, str]:
         """The library to use; else why there is none, and what mends it."""

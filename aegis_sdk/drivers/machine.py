@@ -16,7 +16,7 @@ from typing import Protocol
 
 import attrs
 
-from aegis_sdk.drivers.base import BootPlan
+from aegis_sdk.drivers.base import BootPlan, Witness
 from aegis_sdk.drivers.reactor import Reactor
 from aegis_sdk.drivers.readiness import READ
 from aegis_sdk.drivers.relay import Relay
@@ -98,14 +98,24 @@ class Line(Protocol):
         """Give everything back; fine if that was done."""
 
 
-def launch(command: list[str], wires: Wires, line: Line, *, name: str, aloud: bool, python: str) -> ProcessMachine:
+def launch(
+    command: list[str],
+    wires: Wires,
+    line: Line,
+    *,
+    name: str,
+    aloud: bool,
+    python: str,
+    witness: Witness | None = None,
+) -> ProcessMachine:
     """Start a monitor by *command*; it takes *wires* and *line* over. BootFailed if there is no process to be had.
 
-    What the monitor says on its standard error is repeated on ours if *aloud*; *python* is what confines it.
+    What the monitor says on its standard error is repeated on ours if *aloud*; *python* is what confines it; *witness*
+    is told what becomes of the machine.
     """
     born: SimpleQueue[ProcessMachine | BootFailed] = SimpleQueue()
     unwanted = threading.Event()
-    start = partial(_start, command, wires, line, Tail(aloud=aloud), python)
+    start = partial(_start, command, wires, line, Tail(aloud=aloud), python, witness=witness)
     thread = threading.Thread(target=_live, args=(start, line, born, unwanted), name=f"aegis-{name}", daemon=True)
     try:
         thread.start()
@@ -143,14 +153,16 @@ def _live(
     machine.live()
 
 
-def _start(command: list[str], wires: Wires, line: Line, errors: Tail, python: str) -> ProcessMachine:
+def _start(
+    command: list[str], wires: Wires, line: Line, errors: Tail, python: str, *, witness: Witness | None
+) -> ProcessMachine:
     with ExitStack() as undo:
         undo.callback(wires.let_go)
         undo.callback(line.close)
         vmm = Vmm.start(command, pass_fds=list(wires.theirs.values()), python=python)
         undo.callback(vmm.end)
         wires.let_go()
-        machine = ProcessMachine(vmm, line, errors)
+        machine = ProcessMachine(vmm, line, errors, witness)
         undo.pop_all()
     return machine
 
@@ -158,8 +170,9 @@ def _start(command: list[str], wires: Wires, line: Line, errors: Tail, python: s
 class ProcessMachine:
     """A machine whose monitor is a process of its own, and all that is connected to it."""
 
-    def __init__(self, vmm: Vmm, line: Line, errors: Tail) -> None:
+    def __init__(self, vmm: Vmm, line: Line, errors: Tail, witness: Witness | None) -> None:
         self._vmm, self._line, self._thread = vmm, line, threading.get_ident()
+        self._witness = witness
         ticks = 1 if line.halts_in_silence else _TICKS_A_QUESTION
         self._reactor = Reactor(tick=_TICK * ticks, on_tick=partial(self._on_tick, ticks))
         self._ticks = 0
@@ -235,7 +248,7 @@ class ProcessMachine:
 
     def hear_console(self, source: int) -> None:
         """For a line: keep the end of what the descriptor *source* brings from the guest's console."""
-        self.hear(source, self._console.feed)
+        self.hear(source, self._hear_console)
 
     def lean_on(self, source: int, what: str) -> None:
         """For a line: end the machine, because of *what*, when the other end of the pipe *source* is gone."""
@@ -249,6 +262,11 @@ class ProcessMachine:
     def carry(self, port: socket.socket) -> None:
         """For a line: carry the machine's connections over *port*; its monitor's end is what ends it."""
         self._relay.carry(port)
+
+    def _hear_console(self, data: bytes) -> None:
+        self._console.feed(data)
+        if self._witness:
+            self._witness.said(data)
 
     def _take_call(self, listener: socket.socket, close: Callable[[], None]) -> None:
         port = socket.socket(fileno=above_standard(listener.accept()[0].detach()))
@@ -332,8 +350,11 @@ class ProcessMachine:
         self._line.close()
         self._vmm.close()
         cause, detail = self._fate or self._explain(code)
+        ending = Ending(cause=cause, detail=detail, console=str(self._console))
+        if self._witness:
+            self._witness.ended(ending)
         with self._ended:
-            self._ending = Ending(cause=cause, detail=detail, console=str(self._console))
+            self._ending = ending
             self._ended.notify_all()
 
     def _explain(self, code: int) -> tuple[Cause, str]:

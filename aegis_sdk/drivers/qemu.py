@@ -74,7 +74,9 @@ class Qemu:
                 pipes = [wires.theirs[sharer(number)] for number in range(len(plan.shared))]
                 command = virtiofs.command(zip(pipes, plan.shared, strict=True), command)
             undo.pop_all()  # from here on they belong to the machine's thread
-        return launch(command, wires, line, name=plan.name, aloud=self._config.debug, python=sys.executable)
+        return launch(
+            command, wires, line, name=plan.name, aloud=self._config.debug, python=sys.executable, witness=plan.witness
+        )
 
 
 def arguments(plan: BootPlan, elf: Path, accelerator: str, fds: dict[str, int]) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import attrs
 
-from aegis_sdk.drivers.base import BootPlan, Machine, Shared
+from aegis_sdk.drivers.base import BootPlan, Machine, Shared, Witness
 from aegis_sdk.drivers.choice import Choice
 from aegis_sdk.engine.roster import Entry
 from aegis_sdk.errors import AegisError, BootFailed, BootTimedOut, InvalidValue
@@ -59,7 +59,15 @@ def shared(mount: Mount) -> Shared:
     return Shared(real, mount.read_only)
 
 
-def plan(identity: str, spec: SandboxSpec, shared: tuple[Shared, ...], *, harness: Path, image: Path) -> BootPlan:
+def plan(
+    identity: str,
+    spec: SandboxSpec,
+    shared: tuple[Shared, ...],
+    *,
+    harness: Path,
+    image: Path,
+    witness: Witness | None,
+) -> BootPlan:
     """What the driver is to boot."""
     return BootPlan(
         name=identity,
@@ -69,6 +77,7 @@ def plan(identity: str, spec: SandboxSpec, shared: tuple[Shared, ...], *, harnes
         cpus=spec.cpus,
         nested=spec.nested,
         shared=shared,
+        witness=witness,
     )
 
 

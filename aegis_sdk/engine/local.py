@@ -19,7 +19,7 @@ from aegis_sdk.drivers.qemu import Qemu
 from aegis_sdk.engine import boot, checks, life
 from aegis_sdk.engine.base import Report
 from aegis_sdk.engine.roster import Boot, Entry, Roster, Running
-from aegis_sdk.errors import AegisError, ImageFailed, InvalidValue, SandboxClosed, SandboxNotFound
+from aegis_sdk.errors import AegisError, ImageFailed, InvalidValue, SandboxClosed, SandboxNotFound, Unavailable
 from aegis_sdk.guest.channel import Channel
 from aegis_sdk.images import harness
 from aegis_sdk.images.cache import ImageCache, OpenImage
@@ -29,6 +29,7 @@ from aegis_sdk.model import (
     Check,
     Ending,
     ImageInfo,
+    LogEntry,
     PluginInfo,
     Progress,
     Pruned,
@@ -38,6 +39,7 @@ from aegis_sdk.model import (
 
 if TYPE_CHECKING:
     from aegis_sdk.engine.apps import LocalApps
+    from aegis_sdk.engine.journal import Journal
     from aegis_sdk.engine.keeping import Keeping
     from aegis_sdk.engine.secrets import LocalSecrets
     from aegis_sdk.engine.tasks import LocalTasks
@@ -67,6 +69,7 @@ class LocalEngine:
         self._roster = Roster()
         self._owner = os.getpid()
         self._keeping = self._kept() if keeps else None
+        self._journal = self._continued() if keeps else None
 
     def create(self, spec: SandboxSpec, *, report: Report) -> SandboxInfo:
         if spec.keep and not self._keeping:
@@ -79,6 +82,8 @@ class LocalEngine:
             return self._boot(entry, mine, report)
         except BaseException:
             self._roster.forget(entry)
+            if self._journal:
+                self._journal.forget(entry.id)
             raise
 
     def start(self, sandbox: str, *, report: Report) -> SandboxInfo:
@@ -125,12 +130,14 @@ class LocalEngine:
         entry = self._ours(sandbox)
         if entry and entry.running:
             entry.running.machine.pause()
+            self._note(entry, "it stands still")
 
     def resume(self, sandbox: str) -> None:
         entry = self._ours(sandbox)
         if entry and entry.running:
             entry.running.machine.resume()
             life.mend_clock(entry.running.machine)
+            self._note(entry, "it goes on")
 
     def stop(self, sandbox: str, *, grace: float) -> None:
         entry = self._ours(sandbox)
@@ -146,9 +153,25 @@ class LocalEngine:
         finally:
             if self._keeping:
                 self._keeping.delete(entry)
+            if self._journal:
+                self._journal.forget(entry.id)
+
+    def sandbox_logs(
+        self, sandbox: str, *, follow: bool = False, since: int = 0, tail: int | None = None
+    ) -> Iterator[LogEntry]:
+        if not (entry := self._ours(sandbox)):
+            raise SandboxNotFound(f"there is no sandbox {sandbox}")
+        if not self._journal:
+            raise Unavailable(
+                "only the daemon keeps the logs of sandboxes",
+                hint="logs() has what a console has said last; `aegis up` starts a daemon",
+            )
+        return self._journal.entries(entry.id, follow=follow, since=since, tail=tail)
 
     def close(self, *, again: bool = False) -> None:
-        """End all sandboxes; with *again*, the kept ones that run are marked to be started by the next daemon."""
+        """End all tasks and sandboxes; with *again*, the kept that run are marked to be started by the next daemon."""
+        if "tasks" in self.__dict__:  # else nobody has asked for them
+            self.tasks.close()
         entries = self._roster.all()
         if self._keeping:
             self._keeping.want(entry for entry in entries if again and entry.runs)
@@ -247,6 +270,15 @@ class LocalEngine:
         keeping.restore(self._roster)
         return keeping
 
+    def _continued(self) -> Journal:
+        from aegis_sdk.engine.journal import Journal
+
+        return Journal(self._config.logs / "sandboxes", {entry.id for entry in self._roster.all()})
+
+    def _note(self, entry: Entry, text: str) -> None:
+        if self._journal:
+            self._journal.note(entry.id, text)
+
     def _ours(self, sandbox: str) -> Entry | None:
         if os.getpid() != self._owner:
             raise SandboxClosed(f"sandbox {sandbox} belongs to the process that made it, not to its forked child")
@@ -279,6 +311,7 @@ class LocalEngine:
             self._roster.over(entry, mine)
         if before:
             life.close(before)
+        self._note(entry, f"it has booted in {sum(running.booted.phases.values()):.1f} s")
         return running.booted
 
     def _off_record(self, entry: Entry) -> None:
@@ -297,7 +330,8 @@ class LocalEngine:
             image = undo.enter_context(closing(self._open(spec, report)))
             disks = {"image": image.disk.path, "harness": harness.disk(self._artifacts)}
         with phases.measure("monitor"), boot.starting():
-            machine = driver.boot(boot.plan(entry.id, spec, shared, **disks))
+            witness = self._journal.witness(entry.id) if self._journal else None
+            machine = driver.boot(boot.plan(entry.id, spec, shared, **disks, witness=witness))
         undo.callback(life.end, machine)
         self._roster.born(mine, machine)
         control = Channel(machine.dial())

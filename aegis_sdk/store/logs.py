@@ -43,6 +43,12 @@ def last_entry(directory: Path) -> int:
     return 0
 
 
+def has_ended(directory: Path) -> bool:
+    """Whether nobody is to write to a log any more."""
+    known = segments(directory)
+    return not known or segment(directory, known[-1]).read_bytes().endswith(END)
+
+
 class Log:
     """The one writer of a log, which goes on where an earlier one has stopped. Any thread may use it.
 
