@@ -10,7 +10,7 @@ from typing import TypeVar
 import attrs
 
 from aegis_daemon.leases import Leases
-from aegis_sdk.engine.base import Engine
+from aegis_sdk.engine.local import LocalEngine
 from aegis_sdk.errors import AegisError
 from aegis_sdk.model import DaemonStatus, Progress
 
@@ -28,7 +28,7 @@ class ClientGone(AegisError):
 class Daemon:
     """What all routes share."""
 
-    engine: Engine
+    engine: LocalEngine
     leases: Leases
     status: Callable[[], DaemonStatus]
     #: Has the daemon end, its kept sandboxes to be started again or not.
@@ -44,7 +44,7 @@ class Call:
     tell: Callable[[Progress], None] = lambda _: None
 
     @property
-    def engine(self) -> Engine:
+    def engine(self) -> LocalEngine:
         return self.daemon.engine
 
     def report(self, progress: Progress) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import attrs
 
@@ -19,9 +21,12 @@ from aegis_sdk.model import Progress
 
 _log = logging.getLogger(__name__)
 _END = object()
+#: Where the kernel does not tell of a writer's death, it is looked for that often (seconds).
+_LOOK = None if sys.platform == "linux" else 1.0
+T_co = TypeVar("T_co", covariant=True)
 
 
-def _next(values: Closable) -> Any:
+def _next(values: Values[object]) -> object:
     try:
         return next(values)
     except StopIteration:
@@ -39,25 +44,83 @@ def _failed(error: BaseException) -> bytes:
     return _line({"error": wire.to_json(error)})
 
 
-class Closable(Protocol):
+class Values(Protocol[T_co]):
     """Values that come when they come; to close it, which any thread may, ends who waits for the next one."""
 
-    def __next__(self) -> Any:
+    def __next__(self) -> T_co:
         """The next one; StopIteration at their end."""
 
     def close(self) -> None:
         """Let no more come."""
 
 
-async def of(values: Closable, threads: Threads) -> AsyncIterator[bytes]:
-    """*values* as lines, each of which is asked for when the one before it is on its way."""
+@runtime_checkable
+class Batches(Protocol[T_co]):
+    """Values that come in batches, and say when: nobody has to wait in a thread for them."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether there are no more."""
+
+    def read(self) -> list[T_co]:
+        """Those that are there now."""
+
+    def fileno(self) -> int:
+        """What becomes readable when there are more."""
+
+    def close(self) -> None:
+        """Let no more come."""
+
+
+async def of(values: Values[object] | Batches[object], threads: Threads) -> AsyncIterator[bytes]:
+    """*values* as lines, each of which is asked for when those before it are on their way."""
+    pieces = _batches(values, threads) if isinstance(values, Batches) else _each(values, threads)
+    try:
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+    except Exception as error:  # noqa: BLE001  # whatever it is, the client is to see that this is not the end
+        yield _failed(error)
+
+
+async def _each(values: Values[object], threads: Threads) -> AsyncGenerator[bytes, None]:
     try:
         while (value := await threads.run(partial(_next, values))) is not _END:
             yield _line(value)
-    except Exception as error:  # noqa: BLE001  # whatever it is, the client is to see that this is not the end
-        yield _failed(error)
     finally:
         await asyncio.shield(threads.run(values.close))
+
+
+async def _batches(batches: Batches[object], threads: Threads) -> AsyncGenerator[bytes, None]:
+    reading = None
+    try:
+        while not batches.ended:
+            reading = asyncio.ensure_future(threads.run(batches.read))
+            if found := await asyncio.shield(reading):
+                yield b"".join(map(_line, found))
+            elif not batches.ended:
+                await _readable(batches.fileno())
+    finally:
+        await asyncio.shield(_closed(batches, reading))
+
+
+async def _closed(batches: Batches[object], reading: asyncio.Future[list[object]] | None) -> None:
+    """Close *batches* when nobody reads there any more."""
+    if reading:
+        await asyncio.wait([reading])
+    batches.close()
+
+
+async def _readable(descriptor: int) -> None:
+    loop, come = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(descriptor, come.set)
+    try:
+        async with asyncio.timeout(_LOOK):
+            await come.wait()
+    except TimeoutError:
+        pass
+    finally:
+        loop.remove_reader(descriptor)
 
 
 async def reported(verb: Callable[[Call], Any], call: Call, threads: Threads) -> AsyncIterator[bytes]:

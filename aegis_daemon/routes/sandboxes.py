@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from aegis_daemon.bodies import Console, Ends, Exited, Logs, NewCommand, NewSandbox, Stderr, Stdout, Stop, Wait
 from aegis_daemon.calls import Call
 from aegis_daemon.execution import Execution
+from aegis_daemon.lines import Batches, Values
 from aegis_daemon.operations import Operations, Pace
 from aegis_sdk.errors import InvalidValue, SandboxNotFound
 from aegis_sdk.model import Ending, LogEntry, SandboxInfo
@@ -98,13 +97,13 @@ def console(call: Call, id: str) -> Console:
 
 
 @operations.serve("GET", "/v1/sandboxes/{id}/logs", pace=Pace.LINES)
-def logs(call: Call, id: str, query: Logs) -> Iterator[LogEntry]:
+def logs(call: Call, id: str, query: Logs) -> Batches[LogEntry]:
     """Its log, an entry a line; with follow until it has ended, else what is there."""
     return call.engine.sandbox_logs(id, follow=query.follow, since=query.since, tail=query.tail)
 
 
 @operations.serve("POST", "/v1/sandboxes/{id}/exec", pace=Pace.LINES)
-def run(call: Call, id: str, body: NewCommand) -> Iterator[Stdout | Stderr | Exited]:
+def run(call: Call, id: str, body: NewCommand) -> Values[Stdout | Stderr | Exited]:
     """Run a command in it: its output in lines as it comes, and last how it ended. Who hangs up ends the command."""
     return Execution(call.engine, id, body)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from aegis_daemon.bodies import Logs, NewTask, Wait
 from aegis_daemon.calls import Call
+from aegis_daemon.lines import Batches
 from aegis_daemon.operations import Operations, Pace
 from aegis_sdk.errors import InvalidValue
 from aegis_sdk.model import LogEntry, TaskInfo
@@ -53,6 +52,6 @@ def wait(call: Call, id: str, query: Wait) -> TaskInfo:
 
 
 @operations.serve("GET", "/v1/tasks/{id}/logs", pace=Pace.LINES)
-def logs(call: Call, id: str, query: Logs) -> Iterator[LogEntry]:
+def logs(call: Call, id: str, query: Logs) -> Batches[LogEntry]:
     """The log of a task, an entry a line; with follow until the task has ended, else what is there."""
-    return call.engine.tasks.logs(id, follow=query.follow, since=query.since, tail=query.tail)
+    return call.engine.tasks.reader(id, follow=query.follow, since=query.since, tail=query.tail)

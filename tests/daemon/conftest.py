@@ -1,0 +1,41 @@
+"""A daemon a module, in a home of its own; kernel, harness and images are those of the whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.served import Served
+
+
+def made(path: Path, images: Path) -> Served:
+    """A home in which nothing has to be built."""
+    (path / "data").mkdir(mode=0o700, parents=True)
+    images.mkdir(mode=0o700, exist_ok=True)
+    (path / "data" / "images").symlink_to(images)
+    return Served(path)
+
+
+@pytest.fixture(scope="module")
+def served(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A daemon that runs; a test that kills it starts it again."""
+    daemon = made(tmp_path_factory.mktemp("daemon"), home / "data" / "images")
+    daemon.start()
+    yield daemon
+    daemon.stop()
+
+
+@pytest.fixture
+def another(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Served]]:
+    """Makes homes whose daemons do not run yet, and ends them with the test."""
+    daemons: list[Served] = []
+
+    def another(path: Path | None = None) -> Served:
+        daemons.append(made(path or tmp_path_factory.mktemp("daemon"), home / "data" / "images"))
+        return daemons[-1]
+
+    yield another
+    for daemon in daemons:
+        daemon.kill()
