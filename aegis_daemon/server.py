@@ -29,7 +29,7 @@ from aegis_sdk.model import DaemonStatus, State, TaskState
 
 _log = logging.getLogger(__name__)
 _SLOW = 2048  # what may wait at once
-_ENDING = 20.0  # seconds for guests and tasks to end
+_ENDING = 30.0  # seconds for guests and tasks to end
 _PARTING = 3  # seconds for answers on their way
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -88,7 +88,7 @@ async def serve(config: Config, http: socket.socket, guests: socket.socket, *, r
     handing_out = asyncio.create_task(Guests(engine, leases, slow).serve(guests))
     answering = asyncio.create_task(web.serve([http]))
     try:
-        await slow.run(partial(_start_again, engine))
+        await slow.run(partial(_take_up, engine))
         ready()
         _log.info("aegisd %s, process %d, serves %s", __version__, os.getpid(), config.home)
         await wanted.over.wait()
@@ -106,14 +106,23 @@ def _in_loop(loop: asyncio.AbstractEventLoop, function: Callable[[bool], None], 
 
 async def _end(threads: Threads, engine: LocalEngine, *, again: bool) -> None:
     try:
-        await asyncio.wait_for(threads.run(partial(engine.close, again=again)), _ENDING)
+        await asyncio.wait_for(threads.run(partial(_close, engine, again=again)), _ENDING)
     except TimeoutError:
         _log.error("guests have not ended in %.0f s; they end with this process", _ENDING)
     except AegisError as error:
         _log.error("not all ended in order: %s", error)
 
 
-def _start_again(engine: LocalEngine) -> None:
+def _close(engine: LocalEngine, *, again: bool) -> None:
+    try:
+        engine.tasks.close()
+    finally:
+        engine.close(again=again)
+
+
+def _take_up(engine: LocalEngine) -> None:
+    """Go on where the daemon before this one has ended: tasks that it ran have failed, sandboxes may be wanted."""
+    engine.tasks.list()
     for sandbox in engine.wanted():
         try:
             engine.start(sandbox, report=lambda _: None)
@@ -139,8 +148,7 @@ def _settings(answers: object) -> uvicorn.Config:
 
 def _status(engine: LocalEngine, config: Config, started: float) -> DaemonStatus:
     running = sum(info.state in (State.RUNNING, State.PAUSED) for info in engine.sandboxes())
-    tasks = getattr(engine, "tasks", None)
-    states = [task.state for task in tasks.list()] if tasks else []
+    states = [task.state for task in engine.tasks.list()]
     return DaemonStatus(
         version=__version__,
         pid=os.getpid(),
