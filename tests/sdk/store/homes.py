@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
+import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from aegis_sdk.config import Config
 from aegis_sdk.engine.local import LocalEngine
 
 
-def engine_at(home: Path | str) -> LocalEngine:
+def engine_at(home: Path | str, *, keeps: bool = False) -> LocalEngine:
     """An engine of that home."""
-    return LocalEngine(Config.from_environment({"AEGIS_HOME": str(home)}))
+    return LocalEngine(Config.from_environment({"AEGIS_HOME": str(home)}), keeps=keeps)
 
 
 def change(home: Path, statement: str, *values: object) -> None:
@@ -48,3 +52,19 @@ def in_a_child(work: Callable[[], object]) -> int:
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def killed_at(step: int, work: Callable[[], object]) -> None:
+    """Do *work*, and die of SIGKILL at that line of those of the store that it comes through."""
+    lines = 0
+
+    def each(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal lines
+        if "aegis_sdk/store" not in frame.f_code.co_filename:
+            return None
+        if event == "line" and (lines := lines + 1) == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return each
+
+    sys.settrace(each)
+    work()

@@ -8,12 +8,11 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -21,9 +20,16 @@ import aegis_sdk as aegis
 from aegis_sdk.engine.secrets import LocalSecrets
 from aegis_sdk.store.secrets import SecretRecords
 from aegis_sdk.store.vault import Key, KeyFile
-from tests.sdk.store.homes import engine_at, in_a_child, sound
+from tests.sdk.store.homes import engine_at, in_a_child, killed_at, sound
 
 VALUES = {"ONE": "1" * 20, "TWO": "2" * 20, "THREE": ""}
+
+
+@pytest.fixture
+def empty() -> Iterator[Path]:
+    """A home in memory: what a kill leaves is the same there, and hundreds of rotations wait for no disk."""
+    with TemporaryDirectory(dir="/dev/shm") as directory:
+        yield Path(directory) / "home"
 
 
 @pytest.fixture
@@ -55,22 +61,6 @@ def test_without_secrets(engine, empty):
     first = keys(empty)
     assert engine.secrets.rotate_key() == 0
     assert keys(empty) != first
-
-
-def killed_at(step: int, work: Callable[[], object]) -> None:
-    """Do *work*, and die of SIGKILL at that line of those of the store that it comes through."""
-    lines = 0
-
-    def each(frame: FrameType, event: str, _: object) -> Any:
-        nonlocal lines
-        if "aegis_sdk/store" not in frame.f_code.co_filename:
-            return None
-        if event == "line" and (lines := lines + 1) == step:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return each
-
-    sys.settrace(each)
-    work()
 
 
 @pytest.mark.timeout(120)

@@ -1,0 +1,102 @@
+"""Records that an older Aegis wrote are taken over, whichever it was."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+import aegis_sdk as aegis
+from aegis_sdk.store.migrations import MIGRATIONS
+from tests.sdk.store.dump import GOLDEN, load, made_by, schema
+from tests.sdk.store.homes import engine_at, in_a_child, killed_at, sound
+
+VERSIONS = range(1, len(MIGRATIONS) + 1)
+
+
+@pytest.fixture(params=VERSIONS)
+def version(request) -> int:
+    """Each schema that there was."""
+    there = (GOLDEN / f"{request.param}.sql").exists()
+    assert there, "a schema without a dump: `python -m tests.sdk.store.dump` writes it; add rows to what is new"
+    return int(request.param)
+
+
+@pytest.fixture
+def old(version: int, empty: Path) -> Path:
+    """A home with records of that schema, and its database."""
+    file = empty / "data" / "aegis.db"
+    file.parent.mkdir(parents=True)
+    load(version, file)
+    (empty / "master.key").write_bytes((GOLDEN / "master.key").read_bytes())
+    (empty / "master.key").chmod(0o600)
+    return file
+
+
+def test_what_was_released_stays_as_it_is(version, old, empty):
+    """The steps up to a schema still make that very schema."""
+    made_by(version, empty / "made")
+    assert schema(empty / "made") == schema(old)
+
+
+def test_upgrade(old, empty):
+    """Records of each older schema become those of the newest: the same tables, and all that was on record."""
+    engine = engine_at(empty, keeps=True)
+    assert [app.name for app in engine.apps.list()] == ["web", "worker"]
+    assert engine.secrets.environment("web") == {"API_KEY": "für the app", "EMPTY": ""}
+    assert engine.secrets.environment("worker") == {"API_KEY": "for all", "EMPTY": ""}
+    assert [(kept.name, kept.image) for kept in engine.sandboxes()] == [("dev", "base")]
+    fresh = empty / "fresh"
+    engine_at(fresh).apps.list()
+    assert schema(old) == schema(fresh / "data" / "aegis.db")
+    assert sound(empty)
+
+
+ONE_MORE = (
+    "ALTER TABLE apps ADD COLUMN more TEXT",
+    "CREATE TABLE more (id TEXT PRIMARY KEY) STRICT",
+    "UPDATE apps SET more = name",
+)
+
+
+def test_an_upgrade_that_is_killed(old, version, empty, monkeypatch):
+    """An upgrade is done whole or not at all: killed at whichever line, it leaves the records as they were."""
+    before, engine = schema(old), engine_at(empty)
+    monkeypatch.setattr("aegis_sdk.store.database.MIGRATIONS", (*MIGRATIONS, ONE_MORE))
+    step = 1
+    while (code := in_a_child(partial(killed_at, step, engine.apps.list))) != 0:
+        assert code == -signal.SIGKILL
+        if number(old) == version:
+            assert schema(old) == before
+        step += 1
+    assert step > 20
+    assert number(old) == len(MIGRATIONS) + 1
+    assert [app.name for app in engine.apps.list()] == ["web", "worker"]
+
+
+def test_a_table_that_is_replaced(old, empty, monkeypatch):
+    """A step may put a table in another's place: what refers to its rows stays."""
+    columns = "id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, created REAL NOT NULL"
+    replaced = (
+        f"CREATE TABLE new_apps ({columns}) STRICT",
+        "INSERT INTO new_apps SELECT id, name, created FROM apps",
+        "DROP TABLE apps",
+        "ALTER TABLE new_apps RENAME TO apps",
+    )
+    monkeypatch.setattr("aegis_sdk.store.database.MIGRATIONS", (*MIGRATIONS, replaced))
+    engine = engine_at(empty)
+    assert engine.secrets.environment("web")["API_KEY"] == "für the app"
+    engine.apps.delete("web", workspace=False)
+    assert sound(empty)
+    with pytest.raises(aegis.AppNotFound):
+        engine.secrets.set("API_KEY", b"", app="web")
+
+
+def number(file: Path) -> int:
+    with closing(sqlite3.connect(file)) as connection:
+        (found,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(found)
