@@ -10,7 +10,7 @@ import attrs
 
 from aegis_sdk.engine.base import Engine
 from aegis_sdk.engine.connect import engine_here
-from aegis_sdk.model import AppInfo, secret_name, secret_value
+from aegis_sdk.model import AppInfo, SecretInfo, secret_name, secret_value
 
 
 @attrs.frozen
@@ -36,13 +36,16 @@ class AppSecrets:
         )
 
     def __iter__(self) -> Iterator[str]:
-        return (info.name for info in self._engine.secrets.list(app=self._app))
+        return (info.name for info in self._infos())
 
     def __contains__(self, name: object) -> bool:
-        return name in tuple(self)
+        return any(info.name == name for info in self._infos())
 
     def __len__(self) -> int:
-        return len(tuple(self))
+        return len(self._infos())
+
+    def _infos(self) -> tuple[SecretInfo, ...]:
+        return self._engine.secrets.list(app=self._app)
 
 
 @attrs.frozen
