@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 _END = object()
 #: Where the kernel does not tell of a writer's death, it is looked for that often (seconds).
 _LOOK = None if sys.platform == "linux" else 1.0
+T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -55,14 +56,14 @@ class Values(Protocol[T_co]):
 
 
 @runtime_checkable
-class Batches(Protocol[T_co]):
+class Batches(Protocol[T]):
     """Values that come in batches, and say when: nobody has to wait in a thread for them."""
 
     @property
     def ended(self) -> bool:
         """Whether there are no more."""
 
-    def read(self) -> list[T_co]:
+    def read(self) -> list[T]:
         """Those that are there now."""
 
     def fileno(self) -> int:

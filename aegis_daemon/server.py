@@ -106,18 +106,11 @@ def _in_loop(loop: asyncio.AbstractEventLoop, function: Callable[[bool], None], 
 
 async def _end(threads: Threads, engine: LocalEngine, *, again: bool) -> None:
     try:
-        await asyncio.wait_for(threads.run(partial(_close, engine, again=again)), _ENDING)
+        await asyncio.wait_for(threads.run(partial(engine.close, again=again)), _ENDING)
     except TimeoutError:
         _log.error("guests have not ended in %.0f s; they end with this process", _ENDING)
     except AegisError as error:
         _log.error("not all ended in order: %s", error)
-
-
-def _close(engine: LocalEngine, *, again: bool) -> None:
-    try:
-        engine.tasks.close()
-    finally:
-        engine.close(again=again)
 
 
 def _take_up(engine: LocalEngine) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
+import socket as net
 import subprocess
 import time
 from contextlib import suppress
@@ -90,7 +90,7 @@ class Served:
                 line.sendall(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + data)
             return read(line)
 
-    def guests(self) -> socket.socket:
+    def guests(self) -> net.socket:
         """A connection to its socket for guests."""
         return sockets.connect(self.home / "guests.sock", timeout=30)
 
@@ -100,7 +100,7 @@ class Served:
         return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
 
-def read(line: socket.socket) -> Answer:
+def read(line: net.socket) -> Answer:
     """The answer on a connection that ends with it."""
     said = b""
     while piece := line.recv(1 << 20):

@@ -99,7 +99,7 @@ def console(call: Call, id: str) -> Console:
 @operations.serve("GET", "/v1/sandboxes/{id}/logs", pace=Pace.LINES)
 def logs(call: Call, id: str, query: Logs) -> Batches[LogEntry]:
     """Its log, an entry a line; with follow until it has ended, else what is there."""
-    return call.engine.sandbox_logs(id, follow=query.follow, since=query.since, tail=query.tail)
+    return call.engine.sandbox_reader(id, follow=query.follow, since=query.since, tail=query.tail)
 
 
 @operations.serve("POST", "/v1/sandboxes/{id}/exec", pace=Pace.LINES)

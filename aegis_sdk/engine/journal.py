@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import attrs
 
 from aegis_sdk.drivers.base import Witness
 from aegis_sdk.errors import StoreFailed
-from aegis_sdk.model import Ending, LogEntry
+from aegis_sdk.model import Ending
 from aegis_sdk.store.logs import Log, has_ended
 from aegis_sdk.store.reader import LogReader
 
@@ -59,9 +59,9 @@ class Journal:
         if log := self._logs.get(sandbox):
             log.say(text)
 
-    def entries(self, sandbox: str, *, follow: bool, since: int, tail: int | None) -> Iterator[LogEntry]:
+    def reader(self, sandbox: str, *, follow: bool, since: int, tail: int | None) -> LogReader:
         """Its log, to be read, or followed until its machine has ended."""
-        yield from LogReader(self._directory / sandbox, follow=follow, since=since, tail=tail)
+        return LogReader(self._directory / sandbox, follow=follow, since=since, tail=tail)
 
     def forget(self, sandbox: str) -> None:
         """Remove the log of a sandbox that was removed."""

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from aegis_sdk.engine.tasks import LocalTasks
     from aegis_sdk.plugins import Plugins
     from aegis_sdk.store.database import Database
+    from aegis_sdk.store.reader import LogReader
 
 _NOTICE = (
     "aegis: no hardware virtualization here, so guests run in software: a boot takes a second or two"
@@ -159,6 +160,12 @@ class LocalEngine:
     def sandbox_logs(
         self, sandbox: str, *, follow: bool = False, since: int = 0, tail: int | None = None
     ) -> Iterator[LogEntry]:
+        return iter(self.sandbox_reader(sandbox, follow=follow, since=since, tail=tail))
+
+    def sandbox_reader(
+        self, sandbox: str, *, follow: bool = False, since: int = 0, tail: int | None = None
+    ) -> LogReader:
+        """The same, for who waits for many things at once."""
         if not (entry := self._ours(sandbox)):
             raise SandboxNotFound(f"there is no sandbox {sandbox}")
         if not self._journal:
@@ -166,7 +173,7 @@ class LocalEngine:
                 "only the daemon keeps the logs of sandboxes",
                 hint="logs() has what a console has said last; `aegis up` starts a daemon",
             )
-        return self._journal.entries(entry.id, follow=follow, since=since, tail=tail)
+        return self._journal.reader(entry.id, follow=follow, since=since, tail=tail)
 
     def close(self, *, again: bool = False) -> None:
         """End all tasks and sandboxes; with *again*, the kept that run are marked to be started by the next daemon."""
