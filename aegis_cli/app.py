@@ -24,14 +24,14 @@ def app() -> None:
 @_as_json
 def create(*, name: str, as_json: bool) -> None:
     """Put a new app on record."""
-    _show(aegis.App.create(name).info, as_json=as_json)
+    _show(aegis.App.create(name, engine=aegis.engine_of_home()).info, as_json=as_json)
 
 
 @app.command("list")
 @_as_json
 def list_(*, as_json: bool) -> None:
     """Show the apps that there are."""
-    infos = [found.info for found in aegis.App.list()]
+    infos = [found.info for found in aegis.App.list(engine=aegis.engine_of_home())]
     if as_json:
         _print_json([attrs.asdict(info) for info in infos])
     else:
@@ -43,7 +43,7 @@ def list_(*, as_json: bool) -> None:
 @click.argument("app")
 def info(*, app: str, as_json: bool) -> None:
     """Show ID and workspace of APP, a name or an ID."""
-    _show(aegis.App.get(app).info, as_json=as_json)
+    _show(aegis.App.get(app, engine=aegis.engine_of_home()).info, as_json=as_json)
 
 
 @app.command()
@@ -52,7 +52,7 @@ def info(*, app: str, as_json: bool) -> None:
 @click.argument("app")
 def delete(*, app: str, workspace: bool, as_json: bool) -> None:
     """Forget APP, a name or an ID, and its secrets."""
-    found = aegis.App.get(app)
+    found = aegis.App.get(app, engine=aegis.engine_of_home())
     found.delete(workspace=workspace)
     if as_json:
         _print_json({"deleted": found.id, "workspace": workspace})

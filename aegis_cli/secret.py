@@ -41,8 +41,8 @@ def secret() -> None:
 @click.argument("name", metavar="KEY")
 def set_(*, app: str, name: str, value: str | None, from_file: BinaryIO | None) -> None:
     """Keep secret KEY for the guests of APP, a name or an ID."""
-    aegis.App.get(app)  # before anybody is asked for a value
-    aegis.Secret.set(name, _value(name, value, from_file), app=app)
+    found = aegis.App.get(app, engine=aegis.engine_of_home())  # before anybody is asked for a value
+    found.secrets[name] = _value(name, value, from_file)
 
 
 @secret.command("list")
@@ -50,7 +50,7 @@ def set_(*, app: str, name: str, value: str | None, from_file: BinaryIO | None) 
 @click.argument("app")
 def list_(*, app: str, as_json: bool) -> None:
     """Show the names of APP's secrets."""
-    _show(aegis.Secret.list(app=app), as_json=as_json)
+    _show(aegis.Secret.list(app=app, engine=aegis.engine_of_home()), as_json=as_json)
 
 
 @secret.command()
@@ -58,7 +58,7 @@ def list_(*, app: str, as_json: bool) -> None:
 @click.argument("name", metavar="KEY")
 def delete(*, app: str, name: str) -> None:
     """Forget secret KEY of APP."""
-    aegis.Secret.get(name, app=app).delete()
+    del aegis.App.get(app, engine=aegis.engine_of_home()).secrets[name]
 
 
 @secret.command()
@@ -66,28 +66,28 @@ def delete(*, app: str, name: str) -> None:
 @click.argument("name", metavar="KEY")
 def set_workspace(*, name: str, value: str | None, from_file: BinaryIO | None) -> None:
     """Keep secret KEY for the guests of all apps, but those that have their own KEY."""
-    aegis.Secret.set(name, _value(name, value, from_file))
+    aegis.Secret.set(name, _value(name, value, from_file), engine=aegis.engine_of_home())
 
 
 @secret.command()
 @_as_json
 def list_workspace(*, as_json: bool) -> None:
     """Show the names of the secrets of all apps."""
-    _show(aegis.Secret.list(), as_json=as_json)
+    _show(aegis.Secret.list(engine=aegis.engine_of_home()), as_json=as_json)
 
 
 @secret.command()
 @click.argument("name", metavar="KEY")
 def delete_workspace(*, name: str) -> None:
     """Forget secret KEY of all apps."""
-    aegis.Secret.get(name).delete()
+    aegis.Secret.get(name, engine=aegis.engine_of_home()).delete()
 
 
 @secret.command()
 @_as_json
 def rotate_key(*, as_json: bool) -> None:
     """Encrypt all secrets with a new key, and forget the old one."""
-    count = aegis.Secret.rotate_key()
+    count = aegis.Secret.rotate_key(engine=aegis.engine_of_home())
     if as_json:
         _print_json({"secrets": count})
     else:

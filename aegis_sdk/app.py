@@ -10,7 +10,7 @@ import attrs
 
 from aegis_sdk.engine.base import Engine
 from aegis_sdk.engine.connect import engine_here
-from aegis_sdk.model import AppInfo, SecretInfo, secret_name, secret_value
+from aegis_sdk.model import AppInfo, SecretInfo, app_name, app_reference, secret_name, secret_value
 
 
 @attrs.frozen
@@ -59,13 +59,13 @@ class App:
     def create(cls, name: str, *, engine: Engine | None = None) -> Self:
         """A new one: *name* has up to 63 lower-case letters, digits and hyphens. NameTaken."""
         engine = engine or engine_here()
-        return cls(engine.apps.create(name), engine)
+        return cls(engine.apps.create(app_name(name)), engine)
 
     @classmethod
     def get(cls, app: str, *, engine: Engine | None = None) -> Self:
         """The one of that name or ID; AppNotFound."""
         engine = engine or engine_here()
-        return cls(engine.apps.get(app), engine)
+        return cls(engine.apps.get(app_reference(app)), engine)
 
     @classmethod
     def list(cls, *, engine: Engine | None = None) -> list[Self]:

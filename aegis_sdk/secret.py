@@ -9,7 +9,7 @@ import attrs
 from aegis_sdk.engine.base import Engine
 from aegis_sdk.engine.connect import engine_here
 from aegis_sdk.errors import SecretNotFound
-from aegis_sdk.model import SecretInfo, secret_name, secret_value
+from aegis_sdk.model import SecretInfo, app_reference, secret_name, secret_value
 
 
 @attrs.frozen
@@ -28,13 +28,13 @@ class Secret:
         """
         value = secret_value(value)
         engine = engine or engine_here()
-        return cls(engine.secrets.set(secret_name(name), value, app=app), engine)
+        return cls(engine.secrets.set(secret_name(name), value, app=_scope(app)), engine)
 
     @classmethod
     def list(cls, *, app: str | None = None, engine: Engine | None = None) -> list[Self]:
         """The secrets of *app*, or those of all apps, in the order of their names. AppNotFound."""
         engine = engine or engine_here()
-        return [cls(info, engine) for info in engine.secrets.list(app=app)]
+        return [cls(info, engine) for info in engine.secrets.list(app=_scope(app))]
 
     @classmethod
     def get(cls, name: str, *, app: str | None = None, engine: Engine | None = None) -> Self:
@@ -65,3 +65,7 @@ class Secret:
     def delete(self) -> None:
         """Forget it; SecretNotFound if somebody else has. Who runs and has it keeps it."""
         self.engine.secrets.delete(self.name, app=self.app)
+
+
+def _scope(app: str | None) -> str | None:
+    return None if app is None else app_reference(app)

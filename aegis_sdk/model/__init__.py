@@ -1,6 +1,15 @@
 """The frozen values that cross a seam, each checked where it is made: a noun a file."""
 
-from aegis_sdk.model.app import AppInfo, SecretInfo, SecretValue, app_name, secret_name, secret_value
+from aegis_sdk.model.app import (
+    AppInfo,
+    SecretInfo,
+    SecretValue,
+    app_name,
+    app_reference,
+    no_app,
+    secret_name,
+    secret_value,
+)
 from aegis_sdk.model.command import Command, Completed, Exit, TerminalSize, printable, signal_name
 from aegis_sdk.model.fixed import Fixed
 from aegis_sdk.model.image import ImageConfig, ImageInfo, LayerInfo, Progress, Pruned, image_reference, pull_policy
@@ -38,7 +47,9 @@ __all__ = [
     "TaskState",
     "TerminalSize",
     "app_name",
+    "app_reference",
     "image_reference",
+    "no_app",
     "printable",
     "pull_policy",
     "secret_name",

@@ -6,7 +6,7 @@ import re
 
 import attrs
 
-from aegis_sdk.errors import InvalidValue
+from aegis_sdk.errors import AppNotFound, InvalidValue
 
 _NAME = re.compile(
     r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -14,6 +14,8 @@ _NAME = re.compile(
 #: Bytes that a secret's value may take.
 LARGEST_SECRET = 64 << 10
 
+_NAME_OR_ID = re.compile(r"[a-z0-9_-]{1,63}")
+_SHOWN = 80
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
@@ -25,6 +27,18 @@ def app_name(name: str) -> str:
             hint="use up to 63 lower-case letters, digits and hyphens, such as my-app-2",
         )
     return name
+
+
+def app_reference(app: str) -> str:
+    """*app*, if it can be the name or the ID of an app; AppNotFound, since nothing else is."""
+    if not isinstance(app, str) or not _NAME_OR_ID.fullmatch(app):
+        raise no_app(app)
+    return app
+
+
+def no_app(app: object) -> AppNotFound:
+    """That there is no such app."""
+    return AppNotFound(f"there is no app {repr(app)[:_SHOWN]}", hint="`aegis app list` shows those that there are")
 
 
 def secret_name(name: str) -> str:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from pathlib import Path
 
 import attrs
 
-from aegis_sdk.errors import AppNotFound, NameTaken
-from aegis_sdk.model import AppInfo
+from aegis_sdk.errors import NameTaken
+from aegis_sdk.model import AppInfo, app_reference, no_app
 from aegis_sdk.store.database import Database
-
-_NAME_OR_ID = re.compile(r"[a-z0-9_-]{1,63}")
-_SHOWN = 80
 
 
 @attrs.frozen
@@ -54,10 +50,8 @@ class AppRecords:
 
 def find(connection: sqlite3.Connection, app: str) -> tuple[str, str, float]:
     """ID, name and time of the app that *app*, a name or an ID, means; AppNotFound."""
-    row = None
-    if isinstance(app, str) and _NAME_OR_ID.fullmatch(app):
-        # No name is an ID: an ID has an underscore.
-        row = connection.execute("SELECT id, name, created FROM apps WHERE ? IN (id, name)", (app,)).fetchone()
-    if row is None:
-        raise AppNotFound(f"there is no app {repr(app)[:_SHOWN]}", hint="`aegis app list` shows those that there are")
+    # No name is an ID: an ID has an underscore.
+    found = connection.execute("SELECT id, name, created FROM apps WHERE ? IN (id, name)", (app_reference(app),))
+    if (row := found.fetchone()) is None:
+        raise no_app(app)
     return row["id"], row["name"], row["created"]
