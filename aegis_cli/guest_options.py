@@ -1,4 +1,4 @@
-"""The options of every command that boots a guest, and what they come to."""
+"""The options of the commands that boot a guest, or run a command in one, and what they come to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import aegis_sdk as aegis
 from aegis_cli import volume
 from aegis_cli.progress import progress_on_stderr
 
-_OPTIONS = (
+_OF_COMMANDS = (
     click.option(
         "-e", "--env", multiple=True, metavar="NAME=VALUE", help="Set a variable of the command's environment."
     ),
@@ -23,6 +23,8 @@ _OPTIONS = (
         metavar="USER[:GROUP]",
         help="Whom the command runs as: names or numbers; the image's user by default.",
     ),
+)
+_OF_MACHINES = (
     click.option("--memory", type=int, default=512, show_default=True, metavar="MIB", help="The guest's memory."),
     click.option("--cpus", type=int, default=1, show_default=True, metavar="N", help="The guest's processors."),
     click.option("--disk", type=int, metavar="MIB", help="What files may take in it; they are in its memory."),
@@ -61,12 +63,22 @@ def _variable(word: str) -> tuple[str, str]:
 
 
 @attrs.frozen(kw_only=True)
-class Guest:
-    """A guest as it is asked for on the command line, and how a command is to run there."""
+class Manner:
+    """How a command is to run in a guest."""
 
     env: dict[str, str] = attrs.field(converter=_environment)
     cwd: str | None
     user: str | None
+
+    def start(self, vm: aegis.Sandbox, *command: str, tty: bool | tuple[int, int] = False) -> aegis.Process:
+        """A command that runs in the guest, and takes input."""
+        return vm.start(*command, stdin=True, tty=tty, env=self.env, cwd=self.cwd, user=self.user)
+
+
+@attrs.frozen(kw_only=True)
+class Machine:
+    """A guest as it is asked for on the command line."""
+
     memory: int
     cpus: int
     disk: int | None
@@ -78,12 +90,12 @@ class Guest:
     pull: str
     quiet: bool
 
-    def image(self, reference: str) -> aegis.Image:
+    def image(self, reference: str, *, engine: aegis.Engine | None = None) -> aegis.Image:
         """The image, pulled before if that is to be."""
         with progress_on_stderr(quiet=self.quiet or reference == "base") as progress:  # which is made here in a moment
-            return aegis.Image.pull(reference, policy=self.pull, progress=progress)
+            return aegis.Image.pull(reference, policy=self.pull, progress=progress, engine=engine)
 
-    def boot(self, image: aegis.Image) -> aegis.Sandbox:
+    def boot(self, image: aegis.Image, *, name: str | None = None, keep: bool = False) -> aegis.Sandbox:
         """A fresh guest with that image."""
         return aegis.Sandbox(
             image,
@@ -95,21 +107,64 @@ class Guest:
             writable=self.writable,
             nested=self.nested,
             driver=self.driver,
+            name=name,
+            keep=keep,
         )
+
+
+@attrs.frozen
+class Guest:
+    """A guest, and how a command is to run there."""
+
+    machine: Machine
+    manner: Manner
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What is set for the command, beside what the image says."""
+        return self.manner.env
+
+    def image(self, reference: str) -> aegis.Image:
+        """The image, pulled before if that is to be."""
+        return self.machine.image(reference)
+
+    def boot(self, image: aegis.Image) -> aegis.Sandbox:
+        """A fresh guest with that image."""
+        return self.machine.boot(image)
 
     def start(self, vm: aegis.Sandbox, *command: str, tty: bool | tuple[int, int] = False) -> aegis.Process:
         """A command that runs in the guest, and takes input."""
-        return vm.start(*command, stdin=True, tty=tty, env=self.env, cwd=self.cwd, user=self.user)
+        return self.manner.start(vm, *command, tty=tty)
 
 
-def guest_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Give *command* the options, as one argument: *guest*."""
+def guest_options(command: Callable[..., int | None]) -> Callable[..., int | None]:
+    """Give *command* all of the options, as one argument: *guest*."""
 
     @functools.wraps(command)
-    def wrapper(**given: Any) -> int:  # Any: what click makes of the words
-        names = [field.name for field in attrs.fields(Guest)]
-        return command(guest=Guest(**{name: given.pop(name) for name in names}), **given)
+    def wrapper(*, machine: Machine, manner: Manner, **given: Any) -> int | None:  # Any: what click makes of the words
+        return command(guest=Guest(machine, manner), **given)
 
-    for option in reversed(_OPTIONS):
+    return command_options(machine_options(wrapper))
+
+
+def machine_options(command: Callable[..., int | None]) -> Callable[..., int | None]:
+    """Give *command* the options of a guest, as one argument: *machine*."""
+    return _with(_OF_MACHINES, Machine, "machine", command)
+
+
+def command_options(command: Callable[..., int | None]) -> Callable[..., int | None]:
+    """Give *command* the options of how a command runs, as one argument: *manner*."""
+    return _with(_OF_COMMANDS, Manner, "manner", command)
+
+
+def _with(
+    options: Sequence[Callable[..., Any]], shape: type[Any], argument: str, command: Callable[..., int | None]
+) -> Callable[..., int | None]:
+    @functools.wraps(command)
+    def wrapper(**given: Any) -> int | None:
+        made = shape(**{field.name: given.pop(field.name) for field in attrs.fields(shape)})
+        return command(**{argument: made}, **given)
+
+    for option in reversed(options):
         wrapper = option(wrapper)
     return wrapper

@@ -14,18 +14,21 @@ import click
 import aegis_sdk as aegis
 from aegis_cli.app import app
 from aegis_cli.commands import Commands
+from aegis_cli.cp import cp
 from aegis_cli.daemon import down, status, up
 from aegis_cli.doctor import doctor
+from aegis_cli.exec import exec_
 from aegis_cli.image import image
 from aegis_cli.plugins import plugins
 from aegis_cli.run import run
+from aegis_cli.sandbox import sandbox
 from aegis_cli.secret import secret
 from aegis_cli.shell import shell
 from aegis_cli.words import printable, say
 
 #: What Aegis exits with when a command was to be run and it is Aegis that failed; other commands exit with 1.
 FAILED_TO_RUN = 125
-_RUNNING = (["run"], ["shell"])
+_RUNNING = (["run"], ["shell"], ["exec"])
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -42,6 +45,9 @@ def version() -> None:
 
 commands.add_command(run)
 commands.add_command(shell)
+commands.add_command(sandbox)
+commands.add_command(exec_)
+commands.add_command(cp)
 commands.add_command(doctor)
 commands.add_command(image)
 commands.add_command(plugins)

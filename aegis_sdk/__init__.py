@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from aegis_sdk.app import App, AppSecrets
     from aegis_sdk.daemon import Daemon
     from aegis_sdk.doctor import diagnose, list_plugins, mend
+    from aegis_sdk.engine.base import Engine
     from aegis_sdk.engine.connect import connect, engine_of_home
     from aegis_sdk.entries import Change, FileInfo, Transferred
     from aegis_sdk.errors import (
@@ -140,6 +141,7 @@ __all__ = [
     "DirectoryNotEmpty",
     "DriverUnavailable",
     "Ending",
+    "Engine",
     "Entry",
     "FileDenied",
     "FileExists",
@@ -217,6 +219,7 @@ _HOMES = {
     "app": ("App", "AppSecrets"),
     "daemon": ("Daemon",),
     "doctor": ("diagnose", "list_plugins", "mend"),
+    "engine.base": ("Engine",),
     "engine.connect": ("connect", "engine_of_home"),
     "entries": ("Change", "FileInfo", "Transferred"),
     "files": ("Files", "Watch"),

@@ -277,7 +277,7 @@ class Files:
         return call
 
     def _violated(self) -> None:
-        self._engine.remove(self._info.id)
+        self._engine.stop(self._info.id, grace=0.0)  # and not removed: it may be kept
 
     def _place(self, path: GuestPath) -> str:
         place = _path("a path", path)

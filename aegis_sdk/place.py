@@ -68,7 +68,7 @@ class InSandbox:
         return why_lost(self.engine, self.sandbox, repr(command))
 
     def condemn(self) -> None:
-        self.engine.remove(self.sandbox)
+        self.engine.stop(self.sandbox, grace=0.0)  # and not removed: it may be kept
 
 
 @attrs.frozen

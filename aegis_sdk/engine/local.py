@@ -103,7 +103,7 @@ class LocalEngine:
 
     def dial(self, sandbox: str) -> socket.socket:
         entry = self._ours(sandbox)
-        if entry and entry.running:
+        if entry and entry.running and (entry.runs or not entry.spec.keep):
             return entry.running.machine.dial()
         if entry and entry.info:
             raise SandboxClosed(f"sandbox {sandbox} is stopped", hint=f"`aegis sandbox start {sandbox}`")
