@@ -103,8 +103,9 @@ class Served:
 def read(line: net.socket) -> Answer:
     """The answer on a connection that ends with it."""
     said = b""
-    while piece := line.recv(1 << 20):
-        said += piece
+    with suppress(ConnectionResetError):  # what was not read of a request that is too long
+        while piece := line.recv(1 << 20):
+            said += piece
     head, _, body = said.partition(b"\r\n\r\n")
     first, *rest = head.decode().split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (word.partition(":") for word in rest)}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from aegis_sdk.engine.remote import RemoteEngine
 from tests.served import Served
 
 
@@ -25,6 +27,13 @@ def served(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
     daemon.start()
     yield daemon
     daemon.stop()
+
+
+@pytest.fixture
+def engine(served: Served) -> Iterator[RemoteEngine]:
+    """Its engine, whose sandboxes end with the test."""
+    with closing(served.engine) as engine:
+        yield engine
 
 
 @pytest.fixture
