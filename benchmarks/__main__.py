@@ -203,7 +203,7 @@ def _seconds(*command: str) -> float:
     return time.perf_counter() - start
 
 
-def _resident(pid: int) -> float:
+def _resident(pid: int | None) -> float:
     words = Path(f"/proc/{pid}/status").read_text().split()
     return int(words[words.index("VmRSS:") + 1]) / 1e3
 

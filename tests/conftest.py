@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 #: libkrun's guests are tested in a guest without KVM, where all takes so many times longer than in QEMU's.
 _IN_A_GUEST = 5.0
 
-pytest_plugins = ["tests.both_faces", "tests.images_world"]
+pytest_plugins = ["tests.both_faces", "tests.engines", "tests.images_world"]
 
 # A slow machine is no fault of a test's.
 settings.register_profile("slow", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -60,7 +60,7 @@ def home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         patch.setenv("TMPDIR", str(temporary))
         patch.setattr(tempfile, "tempdir", str(temporary))
         patch.setenv("AEGIS_DRIVER", request.config.getoption("--driver"))
-        for name in ("AEGIS_KERNEL", "AEGIS_LIBKRUN", "AEGIS_DEBUG"):
+        for name in ("AEGIS_KERNEL", "AEGIS_LIBKRUN", "AEGIS_DEBUG", "AEGIS_HOST"):
             patch.delenv(name, raising=False)
         # What is said once for a home is said where it is tested, and not in whichever test boots first.
         (path / "data").mkdir(mode=0o700)
@@ -75,24 +75,26 @@ def driver(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def guests(driver: str) -> Iterator[list[aegis.Sandbox]]:
-    """One guest for all tests that leave it as it was; and another if it has died, which is one test's failure only."""
-    booted: list[aegis.Sandbox] = []
+def guests(driver: str) -> Iterator[dict[str, aegis.Sandbox]]:
+    """One guest of each engine for all tests that leave it as it was."""
+    booted: dict[str, aegis.Sandbox] = {}
     yield booted
-    for vm in booted:
+    for vm in booted.values():
         vm.close()
 
 
 @pytest.fixture
-def sandbox(guests: list[aegis.Sandbox], driver: str) -> aegis.Sandbox:
-    """A guest to run commands in; a test must not end it."""
-    if not guests or guests[-1]._engine.ending(guests[-1].id, timeout=0):
-        guests.append(aegis.Sandbox(driver=driver))
-    return guests[-1]
+def sandbox(guests: dict[str, aegis.Sandbox], driver: str, engine: str) -> aegis.Sandbox:
+    """A guest to run commands in; a test must not end it. There is another if it has died: one test's failure only."""
+    if engine not in guests or guests[engine]._engine.ending(guests[engine].id, timeout=0):
+        if engine in guests:
+            guests.pop(engine).close()
+        guests[engine] = aegis.Sandbox(driver=driver)
+    return guests[engine]
 
 
 @pytest.fixture
-def boot(driver: str) -> Iterator[Callable[..., aegis.Sandbox]]:
+def boot(driver: str, engine: str) -> Iterator[Callable[..., aegis.Sandbox]]:
     """Boots guests of a test's own, which end with the test."""
     made: list[aegis.Sandbox] = []
 

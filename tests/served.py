@@ -10,7 +10,7 @@ import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import attrs
 
@@ -46,6 +46,14 @@ class Served:
     """The daemon of a home."""
 
     home: Path
+
+    @classmethod
+    def made(cls, path: Path, images: Path) -> Self:
+        """That of a new home at *path*, in which nothing has to be built."""
+        (path / "data").mkdir(mode=0o700, parents=True)
+        images.mkdir(mode=0o700, exist_ok=True)
+        (path / "data" / "images").symlink_to(images)
+        return cls(path)
 
     @property
     def socket(self) -> Path:

@@ -30,7 +30,8 @@ class GuestSocket:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.RLock()
-        self._lease: _Lease | None = None  # until it is needed
+        self._lease: _Lease | None = None  # while something hangs on it
+        self._hanging = 0
 
     def ask(self, **request: object) -> socket.socket:
         """The connection that *request* asks for."""
@@ -43,8 +44,8 @@ class GuestSocket:
                 raise DaemonUnavailable(f"the daemon at {self._path} has answered without a connection")
             return socket.socket(fileno=descriptors[0])
 
-    def lease(self) -> str:
-        """The ID of what this process's sandboxes hang on: they are removed when it is let go, or this process ends."""
+    def hang(self) -> str:
+        """The ID of a lease for one thing more: it is removed when this is let go, or this process ends."""
         with self._lock:
             if not (self._lease and self._lease.holds):
                 self.let_go()
@@ -55,10 +56,18 @@ class GuestSocket:
                 except BaseException:
                     line.close()
                     raise
+            self._hanging += 1
             return self._lease.id
 
+    def unhang(self) -> None:
+        """Let one thing that has ended hang no more; the last one takes the lease with it."""
+        with self._lock:
+            self._hanging -= 1
+            if not self._hanging:
+                self.let_go()
+
     def let_go(self) -> None:
-        """End the lease, if there is one."""
+        """End the lease, if there is one, and with it all that hangs on it."""
         with self._lock:
             if self._lease:
                 self._lease.close()

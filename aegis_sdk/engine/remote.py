@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -61,6 +61,7 @@ class RemoteEngine:
     def __init__(self, path: Path) -> None:
         self._plain = Exchange(path)
         self._guests = GuestSocket(path.with_name("guests.sock"))
+        self._hanging: set[str] = set()  # what is ours, and ends with our lease
 
     @cached_property
     def tasks(self) -> RemoteTasks:
@@ -83,9 +84,16 @@ class RemoteEngine:
         self._guests.let_go()
 
     def create(self, spec: SandboxSpec, *, report: Report) -> SandboxInfo:
-        lease = None if spec.keep else self._guests.lease()
-        body = {**wire.to_json(spec), "lease": lease}
-        return self._long("sandboxes", body=body, shape=SandboxInfo, report=report)
+        if spec.keep:
+            return self._create(spec, None, report)
+        lease = self._guests.hang()
+        try:
+            info = self._create(spec, lease, report)
+        except BaseException:
+            self._guests.unhang()
+            raise
+        self._hanging.add(info.id)
+        return info
 
     def start(self, sandbox: str, *, report: Report) -> SandboxInfo:
         return self._long("sandboxes", sandbox, "start", shape=SandboxInfo, report=report)
@@ -127,7 +135,12 @@ class RemoteEngine:
         self._daemon.tell("POST", "sandboxes", sandbox, "stop", body={"grace": grace}, limit=grace + ANSWER)
 
     def remove(self, sandbox: str) -> Ending | None:
-        return self._daemon.ask("DELETE", "sandboxes", sandbox, shape=_Ended).ending
+        try:
+            return self._daemon.ask("DELETE", "sandboxes", sandbox, shape=_Ended).ending
+        finally:
+            with suppress(KeyError):
+                self._hanging.remove(sandbox)
+                self._guests.unhang()
 
     def sandbox_logs(
         self, sandbox: str, *, follow: bool = False, since: int = 0, tail: int | None = None
@@ -174,6 +187,9 @@ class RemoteEngine:
                 hint="restart it: `aegis down`, then `aegis up`",
             )
         return self._plain
+
+    def _create(self, spec: SandboxSpec, lease: str | None, report: Report) -> SandboxInfo:
+        return self._long("sandboxes", body={**wire.to_json(spec), "lease": lease}, shape=SandboxInfo, report=report)
 
     def _long(self, *place: str, shape: type[T], report: Report, body: object = None) -> T:
         """The result of what may take long: of its progress *report* hears."""

@@ -26,7 +26,7 @@ class RemoteTasks:
     _guests: GuestSocket
 
     def submit(self, spec: TaskSpec) -> TaskInfo:
-        lease = self._guests.lease() if spec.attached else None
+        lease = self._guests.hang() if spec.attached else None
         return self._daemon.ask("POST", "tasks", body={**wire.to_json(spec), "lease": lease}, shape=TaskInfo)
 
     def attach(self, task: str) -> socket.socket:

@@ -12,18 +12,10 @@ from aegis_sdk.engine.remote import RemoteEngine
 from tests.served import Served
 
 
-def made(path: Path, images: Path) -> Served:
-    """A home in which nothing has to be built."""
-    (path / "data").mkdir(mode=0o700, parents=True)
-    images.mkdir(mode=0o700, exist_ok=True)
-    (path / "data" / "images").symlink_to(images)
-    return Served(path)
-
-
 @pytest.fixture(scope="module")
 def served(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A daemon that runs; a test that kills it starts it again."""
-    daemon = made(tmp_path_factory.mktemp("daemon"), home / "data" / "images")
+    daemon = Served.made(tmp_path_factory.mktemp("daemon"), home / "data" / "images")
     daemon.start()
     yield daemon
     daemon.stop()
@@ -42,7 +34,7 @@ def another(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ca
     daemons: list[Served] = []
 
     def another(path: Path | None = None) -> Served:
-        daemons.append(made(path or tmp_path_factory.mktemp("daemon"), home / "data" / "images"))
+        daemons.append(Served.made(path or tmp_path_factory.mktemp("daemon"), home / "data" / "images"))
         return daemons[-1]
 
     yield another
