@@ -24,14 +24,15 @@ _FILES = {"stdout": 1, "stderr": 2}
 Hear = Callable[[str, bytes], None]
 
 
-def attend(vm: aegis.Sandbox, process: aegis.Process, *, tty: bool = False, timeout: float | None = None) -> int:
+def attend(process: aegis.Process, *, tty: bool = False, timeout: float | None = None) -> int:
     """Pass input and output on until *process* has ended; the exit code that says how.
 
-    With *tty* it has our terminal; it is ended after *timeout* seconds.
+    With *tty* it has our terminal; it is ended after *timeout* seconds. Before it has begun, Ctrl-C is not for it, but
+    a KeyboardInterrupt.
     """
     advice = Advice()
-    lent = tty and process.pid is not None  # what could not be started has only words for us
-    with _Limit(vm, process, timeout) as limit:
+    lent = process.pid is not None and tty  # what could not be started has only words for us
+    with _Limit(process, timeout) as limit:
         with terminal.lent(process) if lent else nullcontext():
             read = _read if lent else _unless_in_background
             threading.Thread(target=_feed, args=(process, read), daemon=True).start()
@@ -46,8 +47,8 @@ def attend(vm: aegis.Sandbox, process: aegis.Process, *, tty: bool = False, time
 class _Limit:
     """A command's time limit, which holds even while nobody takes its output."""
 
-    def __init__(self, vm: aegis.Sandbox, process: aegis.Process, seconds: float | None) -> None:
-        self._vm, self._process = vm, process
+    def __init__(self, process: aegis.Process, seconds: float | None) -> None:
+        self._process = process
         self._over = threading.Event()
         self.seconds = seconds
         self.reached = False
@@ -67,9 +68,9 @@ class _Limit:
         try:
             self._process.end()
         except aegis.AegisError:
-            self._vm.close()
+            self._process.close()
         if not self._over.wait(_LAST_OUTPUT):
-            self._vm.close()
+            self._process.close()
 
 
 def _pass_on(process: aegis.Process, limit: _Limit, hear: Hear) -> int:
@@ -91,11 +92,12 @@ def _pass_on(process: aegis.Process, limit: _Limit, hear: Hear) -> int:
 
 def _show(process: aegis.Process, timeout: float | None = None, *, hear: Hear = lambda *_: None) -> None:
     for stream, piece in process.output(timeout):
-        _write(_FILES[stream], piece)
+        write(_FILES[stream], piece)
         hear(stream, piece)
 
 
-def _write(file: int, data: bytes) -> None:
+def write(file: int, data: bytes) -> None:
+    """Write all of *data* to a descriptor, whatever somebody has made of it; OSError."""
     left = memoryview(data)
     while left:
         try:

@@ -35,4 +35,4 @@ def exec_(*, manner: Manner, tty: bool, timeout: float | None, name: str, comman
         terminal.required("-t")
     vm = aegis.Sandbox.get(name, engine=aegis.connect())
     with manner.start(vm, *command, tty=terminal.size() if tty else False) as process:
-        return attend(vm, process, tty=tty, timeout=timeout)
+        return attend(process, tty=tty, timeout=timeout)

@@ -124,9 +124,22 @@ class Guest:
         """What is set for the command, beside what the image says."""
         return self.manner.env
 
-    def image(self, reference: str) -> aegis.Image:
+    def image(self, reference: str, *, engine: aegis.Engine | None = None) -> aegis.Image:
         """The image, pulled before if that is to be."""
-        return self.machine.image(reference)
+        return self.machine.image(reference, engine=engine)
+
+    def submit(self, *command: str, image: str | aegis.Image, **options: Any) -> aegis.Task:  # Any: as Task.submit has
+        """A task that runs a command in a fresh guest with that image."""
+        asked = attrs.asdict(self.machine, recurse=False, filter=lambda field, _: field.name != "quiet")
+        return aegis.Task.submit(
+            *command,
+            image=image,
+            env=self.manner.env,
+            cwd=self.manner.cwd,
+            user=self.manner.user,
+            **asked,
+            **options,
+        )
 
     def boot(self, image: aegis.Image) -> aegis.Sandbox:
         """A fresh guest with that image."""

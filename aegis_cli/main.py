@@ -24,11 +24,12 @@ from aegis_cli.run import run
 from aegis_cli.sandbox import sandbox
 from aegis_cli.secret import secret
 from aegis_cli.shell import shell
+from aegis_cli.task import task
 from aegis_cli.words import printable, say
 
 #: What Aegis exits with when a command was to be run and it is Aegis that failed; other commands exit with 1.
 FAILED_TO_RUN = 125
-_RUNNING = (["run"], ["shell"], ["exec"])
+_RUNNING = (["run"], ["shell"], ["exec"], ["task", "wait"])
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -53,6 +54,7 @@ commands.add_command(image)
 commands.add_command(plugins)
 commands.add_command(app)
 commands.add_command(secret)
+commands.add_command(task)
 for command in (up, down, status):
     commands.add_command(command)
 
@@ -83,7 +85,7 @@ def _leave(number: int, _: FrameType | None) -> NoReturn:
 
 
 def _outcome(arguments: list[str]) -> int:
-    failed = FAILED_TO_RUN if arguments[:1] in _RUNNING else 1
+    failed = FAILED_TO_RUN if arguments[:1] in _RUNNING or arguments[:2] in _RUNNING else 1
     try:
         return int(commands.main(arguments, prog_name="aegis", standalone_mode=False) or 0)
     except click.UsageError as error:

@@ -1,14 +1,36 @@
-"""``aegis run``: one command in a fresh guest."""
+"""``aegis run``: one command in a fresh guest, which is a task."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import click
 
+import aegis_sdk as aegis
 from aegis_cli import terminal
 from aegis_cli.attend import attend
 from aegis_cli.guest_options import Guest, guest_options
+from aegis_cli.words import say
+
+#: What a task that ran out of time comes to, and one that Aegis has failed or somebody has cancelled.
+TIMED_OUT, FAILED = 124, 125
+_USUAL = 900.0
+
+
+class _Limit(click.ParamType[float]):
+    """Seconds, or ``none``."""
+
+    name = "seconds"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            seconds = math.inf if value == "none" else float(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is neither a number of seconds nor 'none'", param, ctx)
+        if not seconds > 0:
+            self.fail("it must be more than 0 seconds", param, ctx)
+        return seconds
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -17,21 +39,68 @@ from aegis_cli.guest_options import Guest, guest_options
     "-i", "--interactive", is_flag=True, expose_value=False, help="Pass standard input on, which is done anyway."
 )
 @click.option("-t", "--tty", is_flag=True, help="Give the command this terminal: as in `aegis run -it vi /tmp/x`.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="End the command after that time, and exit with 124.")
+@click.option("-d", "--detach", is_flag=True, help="Print the task's ID, and leave it to the daemon.")
+@click.option("--app", metavar="APP", help="Run it with the secrets and the workspace of that app.")
+@click.option(
+    "--timeout",
+    type=_Limit(),
+    metavar="SECONDS|none",
+    help="End the command after that time, and exit with 124: 900 s, but none with -t.",
+)
 @click.option("--image", default="base", show_default=True, metavar="REF", help="The image, as for `docker run`.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def run(*, guest: Guest, tty: bool, timeout: float | None, image: str, command: Sequence[str]) -> int:
+def run(
+    *,
+    guest: Guest,
+    tty: bool,
+    detach: bool,
+    app: str | None,
+    timeout: float | None,
+    image: str,
+    command: Sequence[str],
+) -> int:
     """Run COMMAND in a fresh guest, and exit with its exit code; without one, the command of the image.
 
     124: it timed out. 125: Aegis itself failed. 126, 127: it cannot be executed, or there is no such command.
     128 + N: signal N ended it.
     """
-    if timeout is not None and not timeout > 0:
-        raise click.BadParameter("it must be more than 0 seconds", param_hint="--timeout")
+    limit = (math.inf if tty else _USUAL) if timeout is None else timeout
+    seconds = None if limit == math.inf else limit
+    if detach:
+        if tty:
+            raise click.UsageError(
+                "A command that is left to itself has no terminal: -t and --detach exclude each other."
+            )
+        click.echo(guest.submit(*command, image=image, app=app, timeout=seconds, engine=aegis.connect()).id)
+        return 0
     if tty:
         terminal.required("-t")
-    pulled = guest.image(image)
+    engine = aegis.engine_of_home()
+    pulled = guest.image(image, engine=engine)
     if not command and not pulled.info.config.entrypoint + pulled.info.config.command:
         raise click.UsageError(f"No command was given, and the image {image} has none of its own.")
-    with guest.boot(pulled) as vm, guest.start(vm, *command, tty=terminal.size() if tty else False) as process:
-        return attend(vm, process, tty=tty, timeout=timeout)
+    size = terminal.size() if tty else False
+    task = guest.submit(*command, image=pulled, app=app, timeout=seconds, attached=True, tty=size, engine=engine)
+    return _attended(task, tty=tty)
+
+
+def _attended(task: aegis.Task, *, tty: bool) -> int:
+    with task.process as process:
+        try:
+            code = attend(process, tty=tty)
+        except aegis.TaskFailed:
+            if task.state is not aegis.TaskState.TIMED_OUT:
+                raise
+            code = TIMED_OUT
+        return ended_badly(task.info()) or code
+
+
+def ended_badly(info: aegis.TaskInfo) -> int:
+    """The exit code for a task that was ended, which is said on standard error; 0 for one that has ended, or runs."""
+    if info.state is aegis.TaskState.TIMED_OUT:
+        say(f"aegis: timed out after {info.timeout:g} s")
+        return TIMED_OUT
+    if info.state is aegis.TaskState.CANCELLED:
+        say(f"aegis: {info.reason}")
+        return FAILED
+    return 0

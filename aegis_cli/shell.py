@@ -30,10 +30,10 @@ def shell(context: click.Context, *, name: str | None, guest: Guest, image: str 
         _refuse_what_is_for_fresh_guests(context)
         vm = aegis.Sandbox.get(name, engine=aegis.connect())
         with _shell(vm, guest, vm.info().config) as process:
-            return attend(vm, process, tty=True)
+            return attend(process, tty=True)
     pulled = guest.image(image or "base")
     with guest.boot(pulled) as vm, _shell(vm, guest, pulled.info.config) as process:
-        return attend(vm, process, tty=True)
+        return attend(process, tty=True)
 
 
 def _refuse_what_is_for_fresh_guests(context: click.Context) -> None:
