@@ -70,6 +70,7 @@ class LocalEngine:
         self._roster = Roster()
         self._owner = os.getpid()
         self._keeping = self._kept() if keeps else None
+        self._held = self._database.hold() if keeps else None
         self._journal = self._continued() if keeps else None
 
     def create(self, spec: SandboxSpec, *, report: Report) -> SandboxInfo:
@@ -185,6 +186,8 @@ class LocalEngine:
         with ExitStack() as each:  # one that cannot be ended keeps none of the others
             for entry in entries:
                 each.callback(self._put_down if entry.spec.keep else self.remove, entry.id)
+            if self._held:
+                each.callback(self._held.close)
 
     def wanted(self) -> tuple[str, ...]:
         """The IDs of the kept sandboxes that the daemon before this one was told to have started again."""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,14 @@ def test_a_home_begins_with_nothing(engine, empty):
     assert stat.S_IMODE((empty / "data").stat().st_mode) == 0o700
 
 
-def test_a_home_that_is_deleted(engine, empty):
+@pytest.mark.parametrize("keeps", [False, True], ids=["in process", "daemon's"])
+def test_a_home_that_is_deleted(empty, keeps):
     """Who deletes a home under a running engine has one that starts from nothing."""
+    with closing(engine_at(empty, keeps=keeps)) as engine:
+        use_deleted(engine, empty)
+
+
+def use_deleted(engine: LocalEngine, empty: Path) -> None:
     engine.apps.create("web")
     engine.secrets.set("KEY", b"1", app="web")
     shutil.rmtree(empty)
@@ -41,6 +48,18 @@ def test_a_home_that_is_deleted(engine, empty):
     assert engine.secrets.environment("web") == {"KEY": "2"}
 
 
+def test_records_that_are_held_open(empty):
+    """An engine that stays, as the daemon's, writes what others read at once, and the other way round."""
+    with closing(engine_at(empty, keeps=True)) as engine:
+        other = engine_at(empty)
+        for number in range(3):
+            engine.apps.create(f"a{number}")
+            assert other.apps.get(f"a{number}") == engine.apps.get(f"a{number}")
+            other.apps.delete(f"a{number}", workspace=False)
+            assert engine.apps.list() == ()
+    assert sorted(path.name for path in (empty / "data").glob("aegis.db*")) == ["aegis.db"]
+
+
 @pytest.mark.timeout(120)
 def test_many_processes_create_and_delete(empty):
     """Sixteen processes create and delete at once: each gets what it asked for, and what is left is what was kept."""
@@ -48,7 +67,7 @@ def test_many_processes_create_and_delete(empty):
         "import sys\n"
         "from tests.sdk.store.homes import engine_at\n"
         "engine, me = engine_at(sys.argv[1]), sys.argv[2]\n"
-        "for turn in range(5):\n"
+        "for turn in range(3):\n"
         "    app = engine.apps.create(f'app-{me}-{turn}').id\n"
         "    engine.secrets.set('KEY', f'{me}-{turn}'.encode(), app=app)\n"
         "    assert engine.secrets.environment(app) == {'KEY': f'{me}-{turn}'}\n"
@@ -125,7 +144,7 @@ def test_a_damaged_file(engine, empty, damage):
     command = caught.value.hint.split("`")[1]
     subprocess.run(command, shell=True, check=True)
     assert engine.apps.list() == ()
-    assert Path(f"{file}.broken").read_bytes() == damage
+    assert (file.parent / "broken" / file.name).read_bytes() == damage
 
 
 def test_a_damaged_page(engine, empty):

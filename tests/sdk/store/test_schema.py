@@ -45,11 +45,15 @@ def test_what_was_released_stays_as_it_is(version, old, empty):
 
 def test_upgrade(old, empty):
     """Records of each older schema become those of the newest: the same tables, and all that was on record."""
-    engine = engine_at(empty, keeps=True)
-    assert [app.name for app in engine.apps.list()] == ["web", "worker"]
-    assert engine.secrets.environment("web") == {"API_KEY": "für the app", "EMPTY": ""}
-    assert engine.secrets.environment("worker") == {"API_KEY": "for all", "EMPTY": ""}
-    assert [(kept.name, kept.image) for kept in engine.sandboxes()] == [("dev", "base")]
+    with closing(engine_at(empty, keeps=True)) as engine:
+        assert [app.name for app in engine.apps.list()] == ["web", "worker"]
+        assert engine.secrets.environment("web") == {"API_KEY": "für the app", "EMPTY": ""}
+        assert engine.secrets.environment("worker") == {"API_KEY": "for all", "EMPTY": ""}
+        assert [(kept.name, kept.image) for kept in engine.sandboxes()] == [("dev", "base")]
+        assert [(task.id, task.state, task.command) for task in engine.tasks.list()] == [
+            ("0123456789ab", "SUCCEEDED", ("true",)),
+            ("ba9876543210", "FAILED", ("sh", "-c", "echo ä")),
+        ]
     fresh = empty / "fresh"
     engine_at(fresh).apps.list()
     assert schema(old) == schema(fresh / "data" / "aegis.db")
