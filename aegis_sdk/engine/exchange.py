@@ -31,6 +31,8 @@ ANSWER = 30.0
 LONGEST_QUESTION = 20.0
 #: Seconds after which a daemon that takes its time is asked whether it still answers at all.
 _SILENCE = 5.0
+#: Seconds that it then has for that.
+_ALIVE = 10.0
 _UP = "start it with `aegis up`; `aegis status` says what is there"
 _HEADERS = {"Content-Type": "application/json", "Connection": "close"}
 _Query = Mapping[str, str | float | bool | None]
@@ -88,6 +90,13 @@ class Exchange:
             return wire.parse(text)
         except InvalidValue as error:
             raise self._strange(error.message) from error
+
+    def error(self, data: object) -> AegisError:
+        """The error that *data* says."""
+        try:
+            return wire.error_from_json(data)
+        except InvalidValue as error:
+            return self._strange(error.message)
 
     def _strange(self, reason: str) -> DaemonUnavailable:
         return DaemonUnavailable(
@@ -151,7 +160,7 @@ class Exchange:
                     f"the daemon at {self.path} has not answered for {limit:g} s", hint="`aegis status` asks once more"
                 )
             if limit is None and now - looked > _SILENCE:
-                self.tell("GET", "status")
+                self.tell("GET", "status", limit=_ALIVE)
                 looked = time.monotonic()
 
         return check
@@ -159,7 +168,7 @@ class Exchange:
     def _refuse(self, answer: HTTPResponse) -> NoReturn:
         """Raise the error that the daemon answers."""
         said = self.understood(self.parsed(answer.read()), dict[str, Any])
-        raise wire.error_from_json(said.get("error"))
+        raise self.error(said.get("error"))
 
 
 def _word(value: object) -> str:

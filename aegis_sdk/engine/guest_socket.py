@@ -1,6 +1,6 @@
 """The daemon's second socket: one line of JSON asks for something, one answers, and with it comes a descriptor.
 
-What comes is the very connection to the guest, so that the daemon has no part in what goes over it.
+What comes is the very connection that an engine in this process would give, so that what goes over it costs no more.
 """
 
 from __future__ import annotations

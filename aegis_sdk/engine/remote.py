@@ -198,7 +198,7 @@ class RemoteEngine:
                 if "progress" in line:
                     report(self._daemon.understood(line["progress"], Progress))
                 elif "error" in line:
-                    raise wire.error_from_json(line["error"])
+                    raise self._daemon.error(line["error"])
                 else:
                     return self._daemon.understood(line.get("result"), shape)
         raise DaemonUnavailable("the daemon has ended its answer without a result")
