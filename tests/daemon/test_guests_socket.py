@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from aegis_sdk.model import SandboxSpec
 from tests.conftest import AEGIS, monitors, until
 
 
-def said(served, line: bytes) -> dict:
+def said(served, line: bytes) -> Any:
     """What is answered to *line*."""
     with served.guests() as client:
         client.sendall(line)

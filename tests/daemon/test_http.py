@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ def test_it_describes_what_it_serves(served):
 
 def test_an_error_is_json_with_a_code_a_message_and_a_hint(served):
     """Whatever is wrong, the answer is JSON, and its status says whose fault it is."""
-    for method, path, body, status, code in [
+    cases: list[tuple[str, str, Any, int, str]] = [
         ("GET", "/", None, 404, "no-such-path"),
         ("GET", "/v1/sandbox", None, 404, "no-such-path"),
         ("DELETE", "/v1/status", None, 405, "no-such-method"),
@@ -61,7 +62,8 @@ def test_an_error_is_json_with_a_code_a_message_and_a_hint(served):
         ("POST", "/v1/tasks", {"command": ["true"], "app": "a", "app_id": "a"}, 400, "invalid-value"),
         ("POST", "/v1/tasks", {"command": ["true"], "app_id": "nothing"}, 404, "app-not-found"),
         ("POST", "/v1/tasks", {"command": "true"}, 400, "invalid-value"),
-    ]:
+    ]
+    for method, path, body, status, code in cases:
         answer = served.ask(method, path, body)
         assert (answer.status, answer.code) == (status, code), (method, path, answer.body)
         assert answer.headers["content-type"] == "application/json"
@@ -177,12 +179,13 @@ def test_many_who_wait_keep_nobody_waiting(served):
 
 
 class _Threads:
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int | None) -> None:
         self.path = f"/proc/{pid}/status"
 
     def count(self) -> int:
+        """How many threads it has."""
         with open(self.path) as about:
-            return next(int(line.split()[1]) for line in about if line.startswith("Threads:"))
+            return int(next(line.split()[1] for line in about if line.startswith("Threads:")))
 
 
 def test_a_command_for_who_has_only_curl(served):
@@ -229,7 +232,7 @@ def test_many_writers_at_once(served):
     """Apps made at once by many clients are all there, and of several that want one name, one gets it."""
 
     def create(name: str) -> int:
-        return served.ask("POST", "/v1/apps", {"name": name}).status
+        return int(served.ask("POST", "/v1/apps", {"name": name}).status)
 
     with ThreadPoolExecutor(16) as clients:
         assert list(clients.map(create, (f"app-{number}" for number in range(32)))) == [201] * 32
