@@ -21,11 +21,16 @@ from aegis_sdk.config import Config
 from aegis_sdk.errors import AegisError, DaemonUnavailable, InvalidValue
 from aegis_sdk.model import Check, DaemonStatus
 
+_PARTING = 2.0  # for the kernel to clear up behind one that was killed
 _ANSWER = 5.0  # seconds for what needs no guest
 _START = 300.0  # it boots what it is to boot again first
 _END = 40.0  # it gives its guests half of that
 _GLANCE = 0.05
 _RUNS_ALREADY = 3
+
+
+class _HungUp(DaemonUnavailable):
+    """It was there, and went in the midst of an answer."""
 
 
 class Daemon:
@@ -38,6 +43,7 @@ class Daemon:
         config = Config.from_environment()
         self._config = attrs.evolve(config, home=home.absolute(), host=None) if home else config
         self._socket = self._config.host or self._config.socket
+        self._lock = self._socket.with_name(self._config.lock.name)
 
     @property
     def log(self) -> Path:
@@ -67,6 +73,10 @@ class Daemon:
             return wire.loads(self._ask("GET", "/v1/status"), DaemonStatus)
         except (FileNotFoundError, ConnectionRefusedError):
             return None
+        except _HungUp:  # its last moment
+            if self._until(lambda: locks.holder(self._lock) is None, _PARTING):
+                return None
+            raise
 
     def start(self) -> DaemonStatus:
         """Have it run, in the background; how it is when it answers. Fine if it runs.
@@ -79,7 +89,7 @@ class Daemon:
         said = self._run()
         deadline = time.monotonic() + _START
         while not (status := self.status()):  # who runs already may be about to listen, or to end
-            if time.monotonic() > deadline or locks.holder(self._config.lock) is None:
+            if time.monotonic() > deadline or locks.holder(self._lock) is None:
                 raise DaemonUnavailable(f"the daemon has ended again{said}", hint=f"{self.log} says more")
             time.sleep(_GLANCE)
         return status
@@ -90,11 +100,11 @@ class Daemon:
         When this returns it has ended; false if it did not run. DaemonUnavailable if it had to be killed.
         """
         self._refuse_other()
-        if (pid := locks.holder(self._config.lock)) is None:
+        if (pid := locks.holder(self._lock)) is None:
             return False
         with suppress(OSError, DaemonUnavailable):  # it may be about to end, or unable to answer
             self._ask("POST", "/v1/end", b'{"keep":%s}' % (b"true" if keep else b"false"))
-        if self._until(lambda: locks.holder(self._config.lock) != pid, _END):
+        if self._until(lambda: locks.holder(self._lock) != pid, _END):
             return True
         self._kill(pid)
         raise DaemonUnavailable(
@@ -148,11 +158,14 @@ class Daemon:
             connection.request(method, path, body)
             answer = connection.getresponse()
             said, status = answer.read(1 << 20), answer.status
-        except (TimeoutError, ConnectionResetError, http.client.HTTPException) as error:
+        except TimeoutError as error:
             raise DaemonUnavailable(
-                f"the daemon at {self._socket} does not answer: {error or 'no time is left'}",
-                hint="`aegis down` ends it",
+                f"the daemon at {self._socket} does not answer", hint="`aegis down` ends it"
             ) from error
+        except (ConnectionError, http.client.HTTPException) as error:
+            if isinstance(error, ConnectionRefusedError):
+                raise
+            raise _HungUp(f"the daemon at {self._socket} has hung up: {error}", hint="try again") from error
         finally:
             connection.close()
         if status < 300:
@@ -168,9 +181,9 @@ class Daemon:
 
     def _kill(self, pid: int) -> None:
         with suppress(ProcessLookupError):
-            if locks.holder(self._config.lock) == pid:
+            if locks.holder(self._lock) == pid:
                 os.kill(pid, signal.SIGKILL)
-        self._until(lambda: locks.holder(self._config.lock) != pid, _ANSWER)
+        self._until(lambda: locks.holder(self._lock) != pid, _ANSWER)
 
     def _until(self, true: Callable[[], bool], seconds: float) -> bool:
         deadline = time.monotonic() + seconds

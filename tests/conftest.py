@@ -138,6 +138,23 @@ def monitors() -> set[int]:
     return found
 
 
+def daemons() -> set[int]:
+    """The daemons of this test run: those who hold, or are about to hold, one of its homes."""
+    ours = os.fsencode(Path(os.environ["AEGIS_HOME"]).parent)
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes()
+                environment = (entry / "environ").read_bytes().split(b"\0")
+            except OSError:
+                continue  # it has just ended, or is another user's
+            if b"aegisd" in words or b"aegis_daemon" in words:
+                if any(word.startswith(b"AEGIS_HOME=" + ours) for word in environment):
+                    found.add(int(entry.name))
+    return found
+
+
 def slowness() -> float:
     """How many times longer than in QEMU's guests things may take."""
     return _IN_A_GUEST if os.environ["AEGIS_DRIVER"] == "libkrun" else 1.0
@@ -165,11 +182,13 @@ def _descriptors() -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
-    """No test leaves a monitor, a descriptor, a thread, a temporary file or a blocked signal behind."""
+    """No test leaves a monitor, a daemon, a descriptor, a thread, a temporary file or a blocked signal behind."""
     if "sandbox" in request.fixturenames:
         request.getfixturevalue("sandbox")
-    before = monitors(), len(_descriptors()), threading.active_count()
+    before, served = (monitors(), len(_descriptors()), threading.active_count()), daemons()
     yield
+    # One that was killed and started again is another process in the same place.
+    assert until(lambda: len(daemons()) <= len(served), 2), f"daemons left: {daemons() - served}"
     assert until(lambda: monitors() <= before[0], 2), f"monitors left: {monitors() - before[0]}"
     assert until(lambda: len(_descriptors()) <= before[1], 2), f"descriptors left: {_descriptors()}"
     assert until(lambda: threading.active_count() <= before[2], 2), f"threads left: {threading.enumerate()}"
@@ -184,5 +203,6 @@ def nothing_left_at_all(home: Path) -> Iterator[None]:
     before = monitors()
     yield
     assert until(lambda: monitors() <= before, 2)
+    assert not daemons()
     kept = {path.name.partition("-")[0] for path in (home / "data" / "images").glob("*")}
     assert kept <= {"kernel", "harness", "disks", "references", "blobs"}, kept

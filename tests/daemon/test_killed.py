@@ -80,13 +80,13 @@ def test_killed_again_and_again(another):
     load = Load(served)
     clients = [
         threading.Thread(target=load.go_on, args=(act, rest))
-        for act, rest in ((load.submit, 0.3), (load.set, 0.02), (load.create, 0.1), (load.follow, 0.05))
+        for act, rest in ((load.submit, 1.0), (load.set, 0.02), (load.create, 0.1), (load.follow, 0.05))
     ]
     for client in clients:
         client.start()
     try:
         for _ in range(_KILLS):
-            time.sleep(random.uniform(0.05, 2.0))
+            time.sleep(random.uniform(0.05, 1.5))
             served.kill()
             assert until(lambda: monitors() <= before, 5), "guests outlive the daemon"
             served.start()

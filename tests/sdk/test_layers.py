@@ -116,6 +116,17 @@ def test_the_cli_uses_public_names_only():
         assert not {name for name in _imports(path) if name.startswith("aegis_sdk.")}, path
 
 
+def test_the_daemon_adds_little_to_public_names():
+    """The daemon uses public names, the engine and its interface, and the ground: what it does, the SDK can do."""
+    known = ({"config", "engine.base", "engine.local", "errors", "model", "wire"} | GROUND) - {"display", "entries"}
+    for path in _modules("aegis_daemon"):
+        for name in _imports(path):
+            if name.startswith("aegis_sdk.") and name.removeprefix("aegis_sdk.") not in aegis_sdk.__all__:
+                module = name.removeprefix("aegis_sdk.").removesuffix(".__version__")
+                assert module == "__version__" or any(f"{module}.".startswith(f"{room}.") for room in known), path
+        assert not {name for name in _imports(path) if name.partition(".")[0] == "aegis_cli"}, path
+
+
 def test_the_confining_program_stands_alone():
     """confine.py runs without any package, so it imports none."""
     assert _imports(ROOT / "aegis_sdk/drivers/confine.py") <= sys.stdlib_module_names
