@@ -19,6 +19,7 @@ from aegis_cli.daemon import down, status, up
 from aegis_cli.doctor import doctor
 from aegis_cli.exec import exec_
 from aegis_cli.image import image
+from aegis_cli.logs import logs
 from aegis_cli.plugins import plugins
 from aegis_cli.run import run
 from aegis_cli.sandbox import sandbox
@@ -48,6 +49,7 @@ commands.add_command(run)
 commands.add_command(shell)
 commands.add_command(sandbox)
 commands.add_command(exec_)
+commands.add_command(logs)
 commands.add_command(cp)
 commands.add_command(doctor)
 commands.add_command(image)

@@ -17,7 +17,7 @@ from aegis_sdk.completion import listeners
 from aegis_sdk.engine.base import Engine
 from aegis_sdk.errors import SandboxClosed
 from aegis_sdk.image import Image, listener
-from aegis_sdk.model import Completed, Progress
+from aegis_sdk.model import Completed, LogEntry, Progress
 from aegis_sdk.mount import Mounts
 from aegis_sdk.output import Output, Tell
 from aegis_sdk.process import Process, StreamName, deadline_after, to_bytes
@@ -204,6 +204,10 @@ class AsyncSandbox:
     def files(self) -> AsyncFiles:
         """Its files, as ``Sandbox.files``, with ``await``."""
         return AsyncFiles(self.sync.files)
+
+    def history(self, *, follow: bool = False, since: int = 0, tail: int | None = None) -> AsyncIterator[LogEntry]:
+        """What the daemon has kept of what its console said, as ``Sandbox.history``."""
+        return each(self.sync.history(follow=follow, since=since, tail=tail))
 
     async def run(
         self,

@@ -6,7 +6,7 @@ import builtins
 import os
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
@@ -28,7 +28,7 @@ from aegis_sdk.errors import (
 )
 from aegis_sdk.files import Files
 from aegis_sdk.image import Image, listener
-from aegis_sdk.model import Cause, Command, Completed, Ending, Progress, SandboxInfo, SandboxSpec, printable
+from aegis_sdk.model import Cause, Command, Completed, Ending, LogEntry, Progress, SandboxInfo, SandboxSpec, printable
 from aegis_sdk.mount import Mounts
 from aegis_sdk.output import Tell
 from aegis_sdk.place import InSandbox
@@ -183,6 +183,14 @@ class Sandbox:
         """The end of what the guest's console has said, at most 64 KiB of it, also when it has ended."""
         now = self._engine.logs(self.id)
         return self._how_it_ended().console if now is None else now
+
+    def history(self, *, follow: bool = False, since: int = 0, tail: int | None = None) -> Iterator[LogEntry]:
+        """What the daemon has kept of what its console said, and of what was done with it, since it was made.
+
+        The entries after number *since*, and of these the last *tail*; with *follow* also what comes, until it is
+        removed. Unavailable where no daemon keeps such.
+        """
+        return self._engine.sandbox_logs(self.id, follow=follow, since=since, tail=tail)
 
     def run(
         self,
