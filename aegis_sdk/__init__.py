@@ -7,8 +7,8 @@
 
 How it is built, from what users hold down to the guest:
 
-- ``sandbox``, ``process``, ``output``, ``image``, ``daemon``, ``doctor``; ``aio``, the same for asyncio: the face, a
-  noun a file;
+- ``sandbox``, ``process``, ``output``, ``image``, ``app``, ``secret``, ``daemon``, ``doctor``; ``aio``, the same for
+  asyncio: the face, a noun a file;
 - ``notebook``: the face in IPython and Jupyter;
 - ``engine``: everything the system can do, as a dozen verbs; ``engine.local`` does it in this process;
 - ``drivers``: what boots a microVM and gives back connections to it; ``images``: what fills its disks;
