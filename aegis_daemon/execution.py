@@ -8,11 +8,9 @@ from contextlib import suppress
 from typing import Self
 
 from aegis_daemon.bodies import Ended, Exited, NewCommand, Stderr, Stdout
-from aegis_sdk import InputClosed, Process, SandboxNotFound
+from aegis_sdk import InputClosed, Sandbox
 from aegis_sdk.engine.base import Engine
 from aegis_sdk.errors import AegisError
-from aegis_sdk.model import Command
-from aegis_sdk.place import InSandbox
 
 Line = Stdout | Stderr | Exited
 
@@ -21,19 +19,10 @@ class Execution:
     """The lines that a command gives; any thread may close it, which ends the command and whoever waits for a line."""
 
     def __init__(self, engine: Engine, sandbox: str, asked: NewCommand) -> None:
-        info = engine.info(sandbox)
-        if info is None:
-            raise SandboxNotFound(f"there is no sandbox {sandbox}")
-        command = Command.of(
-            info.config,
-            asked.command,
-            env=asked.env,
-            cwd=asked.cwd,
-            user=asked.user,
-            stdin=bool(asked.input),
-            tty=None,
+        self._sandbox = Sandbox.get(sandbox, engine=engine)
+        self._process = self._sandbox.start(
+            *asked.command, stdin=bool(asked.input), env=asked.env, cwd=asked.cwd, user=asked.user
         )
-        self._process = Process(InSandbox(engine, info.id), command, on_end=lambda _: None)
         if asked.input:
             threading.Thread(target=self._feed, args=(asked.input,), name="input", daemon=True).start()
         self._lines = self._told(asked.timeout)
@@ -46,7 +35,7 @@ class Execution:
 
     def close(self) -> None:
         """End the command, if it has not ended."""
-        self._process.close()
+        self._sandbox.close()
 
     def _feed(self, data: bytes) -> None:
         with suppress(InputClosed, AegisError):  # who reads its output hears why

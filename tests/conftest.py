@@ -149,9 +149,9 @@ def daemons() -> set[int]:
                 environment = (entry / "environ").read_bytes().split(b"\0")
             except OSError:
                 continue  # it has just ended, or is another user's
-            if b"aegisd" in words or b"aegis_daemon" in words:
-                if any(word.startswith(b"AEGIS_HOME=" + ours) for word in environment):
-                    found.add(int(entry.name))
+            is_one = b"aegisd" in words or b"aegis_daemon" in words
+            if is_one and any(word.startswith(b"AEGIS_HOME=" + ours) for word in environment):
+                found.add(int(entry.name))
     return found
 
 
