@@ -203,6 +203,6 @@ def nothing_left_at_all(home: Path) -> Iterator[None]:
     before = monitors()
     yield
     assert until(lambda: monitors() <= before, 2)
-    assert not daemons()
+    assert until(lambda: not daemons(), 5), f"daemons left: {daemons()}"
     kept = {path.name.partition("-")[0] for path in (home / "data" / "images").glob("*")}
     assert kept <= {"kernel", "harness", "disks", "references", "blobs"}, kept
