@@ -17,6 +17,6 @@ def empty(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def engine(empty: Path) -> LocalEngine:
+def local(empty: Path) -> LocalEngine:
     """Its engine."""
     return engine_at(empty)

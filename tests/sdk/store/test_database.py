@@ -24,9 +24,9 @@ from tests.sdk.store.homes import change, engine_at, in_a_child, sound
 PROCESSES = 16
 
 
-def test_a_home_begins_with_nothing(engine, empty):
+def test_a_home_begins_with_nothing(local, empty):
     """Where nothing is on record there is nothing, and the records are for nobody but this user."""
-    assert (engine.apps.list(), engine.secrets.list(app=None)) == ((), ())
+    assert (local.apps.list(), local.secrets.list(app=None)) == ((), ())
     assert stat.S_IMODE(empty.stat().st_mode) == 0o700
     assert stat.S_IMODE((empty / "data").stat().st_mode) == 0o700
 
@@ -34,29 +34,29 @@ def test_a_home_begins_with_nothing(engine, empty):
 @pytest.mark.parametrize("keeps", [False, True], ids=["in process", "daemon's"])
 def test_a_home_that_is_deleted(empty, keeps):
     """Who deletes a home under a running engine has one that starts from nothing."""
-    with closing(engine_at(empty, keeps=keeps)) as engine:
-        use_deleted(engine, empty)
+    with closing(engine_at(empty, keeps=keeps)) as local:
+        use_deleted(local, empty)
 
 
-def use_deleted(engine: LocalEngine, empty: Path) -> None:
-    engine.apps.create("web")
-    engine.secrets.set("KEY", b"1", app="web")
+def use_deleted(local: LocalEngine, empty: Path) -> None:
+    local.apps.create("web")
+    local.secrets.set("KEY", b"1", app="web")
     shutil.rmtree(empty)
-    assert engine.apps.list() == ()
-    assert engine.secrets.set("KEY", b"2", app=None).name == "KEY"
-    assert [app.name for app in (engine.apps.create("web"), *engine.apps.list())] == ["web", "web"]
-    assert engine.secrets.environment("web") == {"KEY": "2"}
+    assert local.apps.list() == ()
+    assert local.secrets.set("KEY", b"2", app=None).name == "KEY"
+    assert [app.name for app in (local.apps.create("web"), *local.apps.list())] == ["web", "web"]
+    assert local.secrets.environment("web") == {"KEY": "2"}
 
 
 def test_records_that_are_held_open(empty):
     """An engine that stays, as the daemon's, writes what others read at once, and the other way round."""
-    with closing(engine_at(empty, keeps=True)) as engine:
+    with closing(engine_at(empty, keeps=True)) as local:
         other = engine_at(empty)
         for number in range(3):
-            engine.apps.create(f"a{number}")
-            assert other.apps.get(f"a{number}") == engine.apps.get(f"a{number}")
+            local.apps.create(f"a{number}")
+            assert other.apps.get(f"a{number}") == local.apps.get(f"a{number}")
             other.apps.delete(f"a{number}", workspace=False)
-            assert engine.apps.list() == ()
+            assert local.apps.list() == ()
     assert sorted(path.name for path in (empty / "data").glob("aegis.db*")) == ["aegis.db"]
 
 
@@ -66,12 +66,12 @@ def test_many_processes_create_and_delete(empty):
     script = (
         "import sys\n"
         "from tests.sdk.store.homes import engine_at\n"
-        "engine, me = engine_at(sys.argv[1]), sys.argv[2]\n"
+        "local, me = engine_at(sys.argv[1]), sys.argv[2]\n"
         "for turn in range(3):\n"
-        "    app = engine.apps.create(f'app-{me}-{turn}').id\n"
-        "    engine.secrets.set('KEY', f'{me}-{turn}'.encode(), app=app)\n"
-        "    assert engine.secrets.environment(app) == {'KEY': f'{me}-{turn}'}\n"
-        "    if turn: engine.apps.delete(app, workspace=True)\n"
+        "    app = local.apps.create(f'app-{me}-{turn}').id\n"
+        "    local.secrets.set('KEY', f'{me}-{turn}'.encode(), app=app)\n"
+        "    assert local.secrets.environment(app) == {'KEY': f'{me}-{turn}'}\n"
+        "    if turn: local.apps.delete(app, workspace=True)\n"
     )
     started = [
         subprocess.Popen([sys.executable, "-c", script, str(empty), str(number)], stderr=subprocess.PIPE)
@@ -79,21 +79,21 @@ def test_many_processes_create_and_delete(empty):
     ]
     said = [process.communicate()[1] for process in started]
     assert not any(process.returncode for process in started), said
-    engine = engine_at(empty)
-    assert sorted(app.name for app in engine.apps.list()) == sorted(f"app-{n}-0" for n in range(PROCESSES))
+    local = engine_at(empty)
+    assert sorted(app.name for app in local.apps.list()) == sorted(f"app-{n}-0" for n in range(PROCESSES))
     for number in range(PROCESSES):
-        assert engine.secrets.environment(f"app-{number}-0") == {"KEY": f"{number}-0"}
+        assert local.secrets.environment(f"app-{number}-0") == {"KEY": f"{number}-0"}
     assert sound(empty)
 
 
-def test_one_name_for_one_of_many(engine):
+def test_one_name_for_one_of_many(local):
     """Of many threads that want one name for a new app, one gets it, and each other is told."""
     barrier = threading.Barrier(8)
 
     def create(_: int) -> bool:
         barrier.wait()
         try:
-            engine.apps.create("web")
+            local.apps.create("web")
         except aegis.NameTaken:
             return False
         return True
@@ -102,12 +102,12 @@ def test_one_name_for_one_of_many(engine):
         assert sorted(pool.map(create, range(8))) == [False] * 7 + [True]
 
 
-def test_a_forked_child(engine):
+def test_a_forked_child(local):
     """A child that was forked uses its parent's engine, and both see what the other wrote."""
-    engine.apps.create("before")
-    assert in_a_child(lambda: engine.apps.create("child")) == 0
-    engine.apps.create("after")
-    assert [app.name for app in engine.apps.list()] == ["after", "before", "child"]
+    local.apps.create("before")
+    assert in_a_child(lambda: local.apps.create("child")) == 0
+    local.apps.create("after")
+    assert [app.name for app in local.apps.list()] == ["after", "before", "child"]
 
 
 @pytest.mark.timeout(60)
@@ -116,9 +116,9 @@ def test_what_was_acknowledged_is_kept(empty):
     script = (
         "import sys\n"
         "from tests.sdk.store.homes import engine_at\n"
-        "engine = engine_at(sys.argv[1])\n"
+        "local = engine_at(sys.argv[1])\n"
         "for number in range(10**6):\n"
-        "    engine.apps.create(f'{sys.argv[2]}-{number}')\n"
+        "    local.apps.create(f'{sys.argv[2]}-{number}')\n"
         "    print(number, flush=True)\n"
     )
     for life in range(3):
@@ -134,60 +134,60 @@ def test_what_was_acknowledged_is_kept(empty):
 
 
 @pytest.mark.parametrize("damage", [b"gurk" * 2000, b"SQLite format 3\0" + b"\xff" * 9000], ids=["other", "torn"])
-def test_a_damaged_file(engine, empty, damage):
+def test_a_damaged_file(local, empty, damage):
     """Records that are none are an error that names the file, and says how to begin anew; which then works."""
     file = empty / "data" / "aegis.db"
     file.parent.mkdir(parents=True)
     file.write_bytes(damage)
     with pytest.raises(aegis.StoreFailed, match=str(file)) as caught:
-        engine.apps.list()
+        local.apps.list()
     command = caught.value.hint.split("`")[1]
     subprocess.run(command, shell=True, check=True)
-    assert engine.apps.list() == ()
+    assert local.apps.list() == ()
     assert (file.parent / "broken" / file.name).read_bytes() == damage
 
 
-def test_a_damaged_page(engine, empty):
+def test_a_damaged_page(local, empty):
     """The doctor finds damage that a glance does not."""
     for number in range(200):
-        engine.apps.create(f"app-{number}")
+        local.apps.create(f"app-{number}")
     with (empty / "data" / "aegis.db").open("r+b") as file:
         file.seek(4096 * 3)
         file.write(b"\xff" * 4096 * 2)
-    (check,) = (check for check in engine.check() if check.name == "records")
+    (check,) = (check for check in local.check() if check.name == "records")
     assert (check.ok, check.required) == (False, True)
     assert "mv " in check.fix
 
 
-def test_records_of_a_newer_aegis(engine, empty):
+def test_records_of_a_newer_aegis(local, empty):
     """Records that a newer Aegis wrote are left alone, and the error says who can read them."""
-    engine.apps.create("web")
+    local.apps.create("web")
     newer = len(migrations.MIGRATIONS) + 1
     change(empty, f"PRAGMA user_version = {newer}")
     with pytest.raises(aegis.StoreFailed, match=f"schema {newer}") as caught:
-        engine.apps.create("other")
+        local.apps.create("other")
     assert "newer" in caught.value.hint
     change(empty, f"PRAGMA user_version = {newer - 1}")
-    assert [app.name for app in engine.apps.list()] == ["web"]
+    assert [app.name for app in local.apps.list()] == ["web"]
 
 
-def test_another_program_holds_the_records(engine, empty, monkeypatch):
+def test_another_program_holds_the_records(local, empty, monkeypatch):
     """Who cannot write for long because of another program is told so; who reads is not kept."""
-    engine.apps.create("web")
+    local.apps.create("web")
     monkeypatch.setattr("aegis_sdk.store.database._BUSY", 0.2)
     with sqlite3.connect(empty / "data" / "aegis.db", isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(aegis.StoreFailed, match="locked") as caught:
-            engine.apps.create("other")
+            local.apps.create("other")
         assert "fuser" in caught.value.hint
-        assert [app.name for app in engine.apps.list()] == ["web"]
+        assert [app.name for app in local.apps.list()] == ["web"]
         other.execute("ROLLBACK")
     other.close()
 
 
-def test_a_home_that_cannot_be_written(engine, empty):
+def test_a_home_that_cannot_be_written(local, empty):
     """Records in a directory that this user may not write to are an error with words, and so is a home there."""
-    engine.apps.create("web")
+    local.apps.create("web")
     for path in (empty, *empty.rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
     with unprivileged(empty / "data"):
@@ -199,34 +199,34 @@ def test_a_home_that_cannot_be_written(engine, empty):
         path.chmod(0o700)
 
 
-def fill(engine: LocalEngine) -> None:
+def fill(local: LocalEngine) -> None:
     """Have more than half a megabyte on record."""
     for number in range(10):
-        engine.secrets.set(f"KEY_{number}", b"x" * 60_000, app=None)
+        local.secrets.set(f"KEY_{number}", b"x" * 60_000, app=None)
 
 
-def test_a_full_disk(engine, empty):
+def test_a_full_disk(local, empty):
     """A write for which there is no room fails in words, what was there before stays, and with room all works again."""
     empty.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "none", empty], check=True)
     try:
-        engine.apps.create("web")
-        engine.secrets.set("KEY", b"1", app="web")
+        local.apps.create("web")
+        local.secrets.set("KEY", b"1", app="web")
         with pytest.raises(aegis.StoreFailed, match="full") as caught:
-            fill(engine)
+            fill(local)
         assert "free some space" in caught.value.hint
-        assert engine.secrets.environment("web")["KEY"] == "1"
+        assert local.secrets.environment("web")["KEY"] == "1"
         subprocess.run(["mount", "-o", "remount,size=8m", empty], check=True)
-        fill(engine)
+        fill(local)
         assert sound(empty)
     finally:
         subprocess.run(["umount", empty], check=True)
 
 
-def test_no_descriptor_stays_open(engine):
+def test_no_descriptor_stays_open(local):
     """An engine that is not closed keeps no file of its home open."""
     before = len(os.listdir("/proc/self/fd"))
-    engine.apps.create("web")
-    engine.secrets.set("KEY", b"1", app="web")
-    engine.secrets.environment("web")
+    local.apps.create("web")
+    local.secrets.set("KEY", b"1", app="web")
+    local.secrets.environment("web")
     assert len(os.listdir("/proc/self/fd")) == before

@@ -33,12 +33,12 @@ def empty() -> Iterator[Path]:
 
 
 @pytest.fixture
-def filled(engine):
+def filled(local):
     """An engine with an app and its secrets."""
-    engine.apps.create("web")
+    local.apps.create("web")
     for name, value in VALUES.items():
-        engine.secrets.set(name, value.encode(), app="web" if name == "ONE" else None)
-    return engine
+        local.secrets.set(name, value.encode(), app="web" if name == "ONE" else None)
+    return local
 
 
 def keys(home: Path) -> list[str]:
@@ -55,11 +55,11 @@ def test_a_new_key(filled, empty):
     assert sorted(os.listdir(empty)) == ["data", "master.key"]
 
 
-def test_without_secrets(engine, empty):
+def test_without_secrets(local, empty):
     """Where there are no secrets, there is a new key, too."""
-    assert engine.secrets.rotate_key() == 0
+    assert local.secrets.rotate_key() == 0
     first = keys(empty)
-    assert engine.secrets.rotate_key() == 0
+    assert local.secrets.rotate_key() == 0
     assert keys(empty) != first
 
 

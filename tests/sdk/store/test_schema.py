@@ -45,12 +45,12 @@ def test_what_was_released_stays_as_it_is(version, old, empty):
 
 def test_upgrade(old, empty):
     """Records of each older schema become those of the newest: the same tables, and all that was on record."""
-    with closing(engine_at(empty, keeps=True)) as engine:
-        assert [app.name for app in engine.apps.list()] == ["web", "worker"]
-        assert engine.secrets.environment("web") == {"API_KEY": "für the app", "EMPTY": ""}
-        assert engine.secrets.environment("worker") == {"API_KEY": "for all", "EMPTY": ""}
-        assert [(kept.name, kept.image) for kept in engine.sandboxes()] == [("dev", "base")]
-        assert [(task.id, task.state, task.command) for task in engine.tasks.list()] == [
+    with closing(engine_at(empty, keeps=True)) as local:
+        assert [app.name for app in local.apps.list()] == ["web", "worker"]
+        assert local.secrets.environment("web") == {"API_KEY": "für the app", "EMPTY": ""}
+        assert local.secrets.environment("worker") == {"API_KEY": "for all", "EMPTY": ""}
+        assert [(kept.name, kept.image) for kept in local.sandboxes()] == [("dev", "base")]
+        assert [(task.id, task.state, task.command) for task in local.tasks.list()] == [
             ("0123456789ab", "SUCCEEDED", ("true",)),
             ("ba9876543210", "FAILED", ("sh", "-c", "echo ä")),
         ]
@@ -69,17 +69,17 @@ ONE_MORE = (
 
 def test_an_upgrade_that_is_killed(old, version, empty, monkeypatch):
     """An upgrade is done whole or not at all: killed at whichever line, it leaves the records as they were."""
-    before, engine = schema(old), engine_at(empty)
+    before, local = schema(old), engine_at(empty)
     monkeypatch.setattr("aegis_sdk.store.database.MIGRATIONS", (*MIGRATIONS, ONE_MORE))
     step = 1
-    while (code := in_a_child(partial(killed_at, step, engine.apps.list))) != 0:
+    while (code := in_a_child(partial(killed_at, step, local.apps.list))) != 0:
         assert code == -signal.SIGKILL
         if number(old) == version:
             assert schema(old) == before
         step += 1
     assert step > 20
     assert number(old) == len(MIGRATIONS) + 1
-    assert [app.name for app in engine.apps.list()] == ["web", "worker"]
+    assert [app.name for app in local.apps.list()] == ["web", "worker"]
 
 
 def test_a_table_that_is_replaced(old, empty, monkeypatch):
@@ -92,12 +92,12 @@ def test_a_table_that_is_replaced(old, empty, monkeypatch):
         "ALTER TABLE new_apps RENAME TO apps",
     )
     monkeypatch.setattr("aegis_sdk.store.database.MIGRATIONS", (*MIGRATIONS, replaced))
-    engine = engine_at(empty)
-    assert engine.secrets.environment("web")["API_KEY"] == "für the app"
-    engine.apps.delete("web", workspace=False)
+    local = engine_at(empty)
+    assert local.secrets.environment("web")["API_KEY"] == "für the app"
+    local.apps.delete("web", workspace=False)
     assert sound(empty)
     with pytest.raises(aegis.AppNotFound):
-        engine.secrets.set("API_KEY", b"", app="web")
+        local.secrets.set("API_KEY", b"", app="web")
 
 
 def number(file: Path) -> int:

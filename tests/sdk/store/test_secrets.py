@@ -19,69 +19,69 @@ VALUE = "s3cr3t-" * 9
 
 
 @pytest.fixture
-def web(engine) -> str:
+def web(local) -> str:
     """An app with a secret of its own, beside one of all apps."""
-    made: aegis.AppInfo = engine.apps.create("web")
-    engine.secrets.set("KEY", VALUE.encode(), app="web")
-    engine.secrets.set("SHARED", b"for all", app=None)
+    made: aegis.AppInfo = local.apps.create("web")
+    local.secrets.set("KEY", VALUE.encode(), app="web")
+    local.secrets.set("SHARED", b"for all", app=None)
     return made.id
 
 
-def test_who_gets_which(engine, web):
+def test_who_gets_which(local, web):
     """An app's guests get what is for all apps, and over it what is the app's own; others get nothing of it."""
-    engine.apps.create("other")
-    engine.secrets.set("KEY", b"of all", app=None)
-    assert engine.secrets.environment("web") == engine.secrets.environment(web) == {"KEY": VALUE, "SHARED": "for all"}
-    assert engine.secrets.environment("other") == {"KEY": "of all", "SHARED": "for all"}
-    assert engine.secrets.environment(None) == {}
+    local.apps.create("other")
+    local.secrets.set("KEY", b"of all", app=None)
+    assert local.secrets.environment("web") == local.secrets.environment(web) == {"KEY": VALUE, "SHARED": "for all"}
+    assert local.secrets.environment("other") == {"KEY": "of all", "SHARED": "for all"}
+    assert local.secrets.environment(None) == {}
     with pytest.raises(aegis.AppNotFound):
-        engine.secrets.environment("none")
+        local.secrets.environment("none")
 
 
-def test_replace_and_delete(engine, web):
+def test_replace_and_delete(local, web):
     """A secret that is set again is the same one with a new value; a deleted one is gone, and only it."""
-    (before,) = engine.secrets.list(app="web")
-    after = engine.secrets.set("KEY", b"new", app=web)
+    (before,) = local.secrets.list(app="web")
+    after = local.secrets.set("KEY", b"new", app=web)
     assert (after.name, after.app, after.created) == ("KEY", web, before.created)
     assert after.updated > before.updated
-    assert engine.secrets.environment("web")["KEY"] == "new"
-    engine.secrets.delete("KEY", app="web")
-    assert engine.secrets.environment("web") == {"SHARED": "for all"}
+    assert local.secrets.environment("web")["KEY"] == "new"
+    local.secrets.delete("KEY", app="web")
+    assert local.secrets.environment("web") == {"SHARED": "for all"}
     for app in ("web", None):
         with pytest.raises(aegis.SecretNotFound, match="KEY"):
-            engine.secrets.delete("KEY", app=app)
+            local.secrets.delete("KEY", app=app)
 
 
-def test_an_apps_secrets_go_with_it(engine, web):
+def test_an_apps_secrets_go_with_it(local, web):
     """Deleting an app deletes its secrets, and a new app of that name has none of them."""
-    engine.apps.delete("web", workspace=False)
-    engine.apps.create("web")
-    assert engine.secrets.list(app="web") == ()
-    assert engine.secrets.environment("web") == {"SHARED": "for all"}
+    local.apps.delete("web", workspace=False)
+    local.apps.create("web")
+    assert local.secrets.list(app="web") == ()
+    assert local.secrets.environment("web") == {"SHARED": "for all"}
 
 
 @pytest.mark.parametrize("value", ["", "ä\n\t'\"$(x)", "\U0001f511", "x" * (64 << 10)], ids=len)
-def test_values(engine, web, value):
+def test_values(local, web, value):
     """A value is any text that an environment variable holds, up to 64 KiB of it."""
-    engine.secrets.set("KEY", value.encode(), app="web")
-    assert engine.secrets.environment("web")["KEY"] == value
+    local.secrets.set("KEY", value.encode(), app="web")
+    assert local.secrets.environment("web")["KEY"] == value
 
 
 REFUSED = [f"{VALUE}\0", f"{VALUE}\udcff", VALUE.encode() + b"\xff", VALUE * 2000, [VALUE]]
 
 
 @pytest.mark.parametrize("value", REFUSED, ids=["nul", "surrogate", "bytes", "long", "list"])
-def test_values_that_cannot_be(engine, web, value):
+def test_values_that_cannot_be(local, web, value):
     """What no variable can hold is refused, and neither the error nor what our code knew of it shows the value."""
-    for call in (lambda: aegis.Secret.set("KEY", value, app="web", engine=engine), lambda: assign(engine, value)):
+    for call in (lambda: aegis.Secret.set("KEY", value, app="web", engine=local), lambda: assign(local, value)):
         with pytest.raises(aegis.InvalidValue) as caught:
             call()
         shown_by(caught.value, caught.tb)
-    assert engine.secrets.environment("web")["KEY"] == VALUE
+    assert local.secrets.environment("web")["KEY"] == VALUE
 
 
-def assign(engine, value):
-    aegis.App.get("web", engine=engine).secrets["KEY"] = value
+def assign(local, value):
+    aegis.App.get("web", engine=local).secrets["KEY"] = value
 
 
 def shown_by(error: BaseException, tb: TracebackType | None) -> None:
@@ -95,22 +95,22 @@ def shown_by(error: BaseException, tb: TracebackType | None) -> None:
     assert not [frame for frame in frames[1:] if VALUE in repr(frame.f_locals)]
 
 
-def test_a_failed_write_shows_no_value(engine, web, empty):
+def test_a_failed_write_shows_no_value(local, web, empty):
     """Where a secret cannot be written, nothing that our frames hold shows it either."""
     change(empty, "PRAGMA user_version = 99")
     with pytest.raises(aegis.StoreFailed) as caught:
-        aegis.Secret.set("KEY", VALUE, app="web", engine=engine)
+        aegis.Secret.set("KEY", VALUE, app="web", engine=local)
     shown_by(caught.value, caught.tb)
 
 
 @pytest.mark.parametrize("name", ["", "A-B", "1A", "A=B", "A\n", "Ä", "A" * 129, None])
-def test_names_that_cannot_be(engine, name):
+def test_names_that_cannot_be(local, name):
     """A name is an environment variable's."""
     with pytest.raises(aegis.InvalidValue, match="name of a secret"):
-        engine.secrets.set(name, b"", app=None)
+        local.secrets.set(name, b"", app=None)
 
 
-def test_the_key_file_is_for_its_user_alone(engine, web, empty):
+def test_the_key_file_is_for_its_user_alone(local, web, empty):
     """The key is made on first use, with mode 0600 whatever the umask, and stays the same."""
     other = empty.parent / "other"
     before = os.umask(0)
@@ -125,7 +125,7 @@ def test_the_key_file_is_for_its_user_alone(engine, web, empty):
 
 
 @pytest.mark.timeout(60)
-def test_many_make_the_first_key(engine, empty):
+def test_many_make_the_first_key(local, empty):
     """Of several processes that set the first secrets at once, all use one key."""
     script = (
         "import sys\n"
@@ -140,83 +140,83 @@ def test_many_make_the_first_key(engine, empty):
         process.stdout.readline()
     with ThreadPoolExecutor(len(started)) as pool:
         assert not any(pool.map(lambda process: process.communicate(b"\n") and process.returncode, started))
-    engine.apps.create("web")
-    assert engine.secrets.environment("web") == {f"KEY_{number}": str(number) for number in range(6)}
+    local.apps.create("web")
+    assert local.secrets.environment("web") == {f"KEY_{number}": str(number) for number in range(6)}
 
 
-def lost(engine, *, name: str = "KEY") -> aegis.SecretUnreadable:
+def lost(local, *, name: str = "KEY") -> aegis.SecretUnreadable:
     with pytest.raises(aegis.SecretUnreadable, match=f"the secret {name} of ") as caught:
-        engine.secrets.environment("web")
+        local.secrets.environment("web")
     return caught.value
 
 
-def test_a_key_that_is_gone(engine, web, empty):
+def test_a_key_that_is_gone(local, web, empty):
     """Without the key, secrets cannot be read, and all else works; the doctor says so; who sets one again mends it."""
     (empty / "master.key").rename(empty.parent / "elsewhere")
-    assert "is gone" in lost(engine).message
-    assert "`aegis secret set web KEY`" in lost(engine).hint
+    assert "is gone" in lost(local).message
+    assert "`aegis secret set web KEY`" in lost(local).hint
     with pytest.raises(aegis.SecretUnreadable):
-        engine.secrets.rotate_key()
-    assert [secret.name for secret in engine.secrets.list(app="web")] == ["KEY"]
-    assert engine.apps.create("more").name == "more"
-    found = [check for check in engine.check() if check.name == "master key"]
+        local.secrets.rotate_key()
+    assert [secret.name for secret in local.secrets.list(app="web")] == ["KEY"]
+    assert local.apps.create("more").name == "more"
+    found = [check for check in local.check() if check.name == "master key"]
     assert {check.seen.partition(" cannot")[0] for check in found} == {
         "the secret KEY of app web",
         "the secret SHARED of all apps",
     }
     assert not any(check.ok or check.required for check in found)
-    engine.secrets.set("KEY", b"new", app="web")
-    engine.secrets.set("SHARED", b"again", app=None)
-    assert engine.secrets.environment("web") == {"KEY": "new", "SHARED": "again"}
-    assert all(check.ok for check in engine.check() if check.name == "master key")
+    local.secrets.set("KEY", b"new", app="web")
+    local.secrets.set("SHARED", b"again", app=None)
+    assert local.secrets.environment("web") == {"KEY": "new", "SHARED": "again"}
+    assert all(check.ok for check in local.check() if check.name == "master key")
 
 
-def test_a_key_that_is_another(engine, web, empty):
+def test_a_key_that_is_another(local, web, empty):
     """With a key of another home, the error says that it is another; what is set again can be read."""
     engine_at(empty.parent / "other").secrets.set("KEY", b"", app=None)
     (empty.parent / "other" / "master.key").replace(empty / "master.key")
-    assert "another key" in lost(engine).message
-    engine.secrets.set("KEY", b"new", app="web")
-    assert "`aegis secret set-workspace SHARED`" in lost(engine, name="SHARED").hint
-    engine.secrets.delete("SHARED", app=None)
-    assert engine.secrets.environment("web") == {"KEY": "new"}
+    assert "another key" in lost(local).message
+    local.secrets.set("KEY", b"new", app="web")
+    assert "`aegis secret set-workspace SHARED`" in lost(local, name="SHARED").hint
+    local.secrets.delete("SHARED", app=None)
+    assert local.secrets.environment("web") == {"KEY": "new"}
 
 
-def test_a_damaged_key_file(engine, web, empty):
+def test_a_damaged_key_file(local, web, empty):
     """A key file that is none is said to be none, and put aside when a new key is needed."""
     file = empty / "master.key"
     whole = file.read_bytes()
     for damaged in (b"", whole[:-9], whole.replace(b"1", b"2", 1), b"\xff" * 99):
         file.write_bytes(damaged)
-        assert "damaged" in lost(engine).message
-    engine.secrets.set("KEY", b"new", app="web")
-    assert "another key" in lost(engine, name="SHARED").message
+        assert "damaged" in lost(local).message
+    local.secrets.set("KEY", b"new", app="web")
+    assert "another key" in lost(local, name="SHARED").message
     assert (empty / "master.key.damaged").read_bytes() == damaged
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o606])
-def test_a_key_file_that_others_may_open(engine, web, empty, mode):
+def test_a_key_file_that_others_may_open(local, web, empty, mode):
     """A key file that is open to others is not used, and the error gives the command that closes it."""
     file = empty / "master.key"
     file.chmod(mode)
     command = f"chmod 600 {file}"
-    assert lost(engine).hint.startswith(command)
+    assert lost(local).hint.startswith(command)
     with pytest.raises(aegis.StoreFailed, match="open to other users"):
-        engine.secrets.set("KEY", b"new", app="web")
-    (check,) = (check for check in engine.check() if check.name == "master key")
+        local.secrets.set("KEY", b"new", app="web")
+    (check,) = (check for check in local.check() if check.name == "master key")
     assert check.fix.startswith(command)
     subprocess.run(command.split(), check=True)
-    assert engine.secrets.environment("web")["KEY"] == VALUE
+    assert local.secrets.environment("web")["KEY"] == VALUE
 
 
-def test_a_key_file_that_is_kept_elsewhere(engine, web, empty):
+def test_a_key_file_that_is_kept_elsewhere(local, web, empty):
     """A link to the key is followed, and stays a link when the key is rotated."""
     elsewhere = empty.parent / "elsewhere"
     (empty / "master.key").rename(elsewhere)
     (empty / "master.key").symlink_to(elsewhere)
     before = elsewhere.read_bytes()
-    assert engine.secrets.rotate_key() == 2
-    assert engine.secrets.environment("web")["KEY"] == VALUE
+    assert local.secrets.rotate_key() == 2
+    assert local.secrets.environment("web")["KEY"] == VALUE
     assert (empty / "master.key").is_symlink()
     assert elsewhere.read_bytes() != before
 
@@ -234,21 +234,21 @@ TAMPERED = {
 
 
 @pytest.mark.parametrize("what", TAMPERED)
-def test_a_record_that_was_tampered_with(engine, web, empty, what):
+def test_a_record_that_was_tampered_with(local, web, empty, what):
     """A record cannot be given another value, name or app by who does not have the key: it is not read then."""
-    engine.apps.create("evil")
+    local.apps.create("evil")
     change(empty, f"UPDATE secrets SET {TAMPERED[what]} WHERE name = 'KEY'")
     with pytest.raises(aegis.SecretUnreadable, match="has changed it on record") as caught:
-        engine.secrets.environment("evil" if what == "app" else "web")
+        local.secrets.environment("evil" if what == "app" else "web")
     assert VALUE not in str(caught.value)
     assert caught.value.hint.startswith("set it again: `aegis secret set")
 
 
-def test_nothing_on_disk_shows_a_value(engine, web, empty):
+def test_nothing_on_disk_shows_a_value(local, web, empty):
     """No file of a home holds a value, while it is used and after."""
-    with engine.secrets.records.database.read():  # so that what was written ahead stays beside the records
-        engine.secrets.set("KEY", VALUE[::-1].encode(), app="web")
-        engine.secrets.rotate_key()
+    with local.secrets.records.database.read():  # so that what was written ahead stays beside the records
+        local.secrets.set("KEY", VALUE[::-1].encode(), app="web")
+        local.secrets.rotate_key()
         files = {path.name: path.read_bytes() for path in empty.rglob("*") if path.is_file()}
     assert {"aegis.db", "aegis.db-wal", "master.key"} <= set(files)
     values = [value.encode() for value in (VALUE, VALUE[::-1])]
