@@ -57,10 +57,9 @@ class Guests:
     async def _serve(self, client: socket.socket) -> None:
         with client:
             client.setblocking(False)
-            if not sockets.peer(client).trusted:
-                return
             try:
-                await self._answer(client)
+                if sockets.peer(client).trusted:
+                    await self._answer(client)
             except AegisError as error:
                 await _say(client, {"error": wire.to_json(error)})
             except (OSError, EOFError):

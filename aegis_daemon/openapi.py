@@ -92,11 +92,11 @@ def _answer(operation: Operation, answers: Schemas) -> dict[str, Any]:
         return {"description": f"{said}: such values, each on a line", "content": {"application/x-ndjson": {}}}
     content: dict[str, Any] = {"application/json": {"schema": schema}}
     if operation.pace is Pace.REPORTS:
-        answers.of(Progress)
         content["application/x-ndjson"] = {}
         said += (
-            '; as lines, if it is asked for these: {"progress": Progress} ..., then {"result": ...} or {"error": ...}'
+            "; if it is asked for lines: {progress: ...}, as x-progress says, and last {result: ...} or {error: ...}"
         )
+        return {"description": said, "content": content, "x-progress": answers.of(Progress)}
     return {"description": said, "content": content}
 
 

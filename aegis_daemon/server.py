@@ -73,31 +73,51 @@ class _Wanted:
 
 async def serve(config: Config, http: socket.socket, guests: socket.socket, *, ready: Callable[[], None]) -> None:
     """Serve on both sockets until a signal or a client has it end; *ready* is called when it answers."""
-    engine, leases, wanted = LocalEngine(config, keeps=True), Leases(), _Wanted()
-    loop, slow = asyncio.get_running_loop(), Threads(_SLOW)
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, wanted.end, False)
-    status = partial(_status, engine, config, time.time())
-    daemon = Daemon(
-        engine=engine,
-        leases=leases,
-        status=status,
-        end=partial(_in_loop, loop, wanted.end),
-    )
-    web = _Http(_settings(application(daemon, slow=slow)), wanted.over)
-    handing_out = asyncio.create_task(Guests(engine, leases, slow).serve(guests))
-    answering = asyncio.create_task(web.serve([http]))
+    engine, slow, wanted = LocalEngine(config, keeps=True), Threads(_SLOW), _Wanted()
+    serving = _serving(_daemon(engine, config, wanted), wanted, slow, http, guests)
     try:
-        await slow.run(partial(_take_up, engine))
+        await slow.run(partial(_take_up, engine, wanted.over))
         ready()
         _log.info("aegisd %s, process %d, serves %s", __version__, os.getpid(), config.home)
         await wanted.over.wait()
         _log.info("ending%s", ", to be gone on with" if wanted.again else "")
-        handing_out.cancel()
         await _end(slow, engine, again=wanted.again)
     finally:
         wanted.over.set()
-        await asyncio.gather(answering, handing_out, return_exceptions=True)
+        await _part(serving)
+
+
+def _daemon(engine: LocalEngine, config: Config, wanted: _Wanted) -> Daemon:
+    loop = asyncio.get_running_loop()
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, wanted.end, False)
+    return Daemon(
+        engine=engine,
+        leases=Leases(),
+        status=partial(_status, engine, config, time.time()),
+        end=partial(_in_loop, loop, wanted.end),
+    )
+
+
+def _serving(
+    daemon: Daemon, wanted: _Wanted, slow: Threads, http: socket.socket, guests: socket.socket
+) -> list[asyncio.Task[None]]:
+    """What serves on each socket; the end of one is the daemon's."""
+    web = _Http(_settings(application(daemon, slow=slow)), wanted.over)
+    handing_out = Guests(daemon.engine, daemon.leases, slow)
+    serving = [asyncio.create_task(web.serve([http])), asyncio.create_task(handing_out.serve(guests))]
+    for task in serving:
+        task.add_done_callback(lambda _: wanted.end(False))
+    return serving
+
+
+async def _part(serving: list[asyncio.Task[None]]) -> None:
+    """Wait for answers on their way, let go of leases, and raise what made one of the two fail."""
+    web, handing_out = serving
+    handing_out.cancel()
+    for outcome in await asyncio.gather(web, handing_out, return_exceptions=True):
+        if isinstance(outcome, Exception):
+            raise outcome
 
 
 def _in_loop(loop: asyncio.AbstractEventLoop, function: Callable[[bool], None], word: bool) -> None:  # noqa: FBT001
@@ -113,10 +133,12 @@ async def _end(threads: Threads, engine: LocalEngine, *, again: bool) -> None:
         _log.error("not all ended in order: %s", error)
 
 
-def _take_up(engine: LocalEngine) -> None:
+def _take_up(engine: LocalEngine, over: asyncio.Event) -> None:
     """Go on where the daemon before this one has ended: tasks that it ran have failed, sandboxes may be wanted."""
     engine.tasks.list()
     for sandbox in engine.wanted():
+        if over.is_set():
+            return
         try:
             engine.start(sandbox, report=lambda _: None)
         except AegisError as error:
