@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import attrs
@@ -24,13 +24,29 @@ class RemoteTasks:
 
     _daemon: Exchange
     _guests: GuestSocket
+    _unattached: set[str] = attrs.field(factory=set, init=False)  # that were submitted here to be attached to
 
     def submit(self, spec: TaskSpec) -> TaskInfo:
-        lease = self._guests.hang() if spec.attached else None
-        return self._daemon.ask("POST", "tasks", body={**wire.to_json(spec), "lease": lease}, shape=TaskInfo)
+        if not spec.attached:
+            return self._submit(spec, lease=None)
+        lease = self._guests.hang()
+        try:
+            info = self._submit(spec, lease=lease)
+        except BaseException:
+            self._guests.unhang()
+            raise
+        self._unattached.add(info.id)
+        return info
 
     def attach(self, task: str) -> socket.socket:
-        return self._guests.ask(attach=task)
+        if task not in self._unattached:
+            return self._guests.ask(attach=task)
+        self._unattached.remove(task)
+        try:
+            return _Attached(self._guests.ask(attach=task), self._guests.unhang)
+        except BaseException:
+            self._guests.unhang()
+            raise
 
     def get(self, task: str) -> TaskInfo:
         return self._daemon.ask("GET", "tasks", task, shape=TaskInfo)
@@ -52,6 +68,22 @@ class RemoteTasks:
 
     def logs(self, task: str, *, follow: bool = False, since: int = 0, tail: int | None = None) -> Iterator[LogEntry]:
         return entries(self._daemon, "tasks", task, follow=follow, since=since, tail=tail)
+
+    def _submit(self, spec: TaskSpec, *, lease: str | None) -> TaskInfo:
+        return self._daemon.ask("POST", "tasks", body={**wire.to_json(spec), "lease": lease}, shape=TaskInfo)
+
+
+class _Attached(socket.socket):
+    """The connection of an attached task, which hangs on the lease until this is closed."""
+
+    def __init__(self, connection: socket.socket, unhang: Callable[[], None]) -> None:
+        super().__init__(fileno=connection.detach())
+        self._unhang = unhang
+
+    def close(self) -> None:
+        if self.fileno() >= 0:
+            super().close()
+            self._unhang()
 
 
 def entries(daemon: Exchange, *place: str, follow: bool, since: int, tail: int | None) -> Iterator[LogEntry]:
