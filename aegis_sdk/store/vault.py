@@ -7,7 +7,8 @@ import os
 import re
 import shlex
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -100,7 +101,8 @@ class KeyFile:
         if text and (keys := _parsed(text)):
             return keys[0]
         if text is not None:
-            self._real().rename(self._beside("damaged"))
+            with self._writing():
+                self._real().rename(self._beside("damaged"))
         key = Key.new()
         self.write((key,))
         return key
@@ -108,8 +110,13 @@ class KeyFile:
     def write(self, keys: Iterable[Key]) -> None:
         """Put *keys* in the place of what is there: at once, and on the disk when this returns."""
         text = "\n".join((_TITLE, *(key.material.hex() for key in keys), ""))
-        try:
+        with self._writing():
             self._replace(text.encode())
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             hint = "free some space, or see to it that this user may write there"
             raise StoreFailed(f"the key file {self.path} cannot be written: {error.strerror}", hint=hint) from error

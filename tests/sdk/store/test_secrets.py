@@ -194,6 +194,17 @@ def test_a_damaged_key_file(local, web, empty):
     assert (empty / "master.key.damaged").read_bytes() == damaged
 
 
+def test_a_key_file_that_cannot_be_written(local, web, empty):
+    """Where no key file can be written, the error names it; secrets are what they were."""
+    key = (empty / "master.key").read_bytes()
+    (empty / "master.key").write_bytes(b"damaged")
+    (empty / "master.key.damaged").mkdir()
+    with pytest.raises(aegis.StoreFailed, match=f"{empty}/master.key cannot be written"):
+        local.secrets.set("KEY", b"new", app="web")
+    (empty / "master.key").write_bytes(key)
+    assert local.secrets.environment("web")["KEY"] == VALUE
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o606])
 def test_a_key_file_that_others_may_open(local, web, empty, mode):
     """A key file that is open to others is not used, and the error gives the command that closes it."""
