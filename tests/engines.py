@@ -7,6 +7,7 @@ what is marked ``in_process``.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,8 @@ def _kinds(metafunc: pytest.Metafunc) -> list[str]:
     wanted, marked = metafunc.config.getoption("--engine"), metafunc.definition.get_closest_marker
     if not metafunc.definition.path.is_relative_to(_CONFORMANCE) or marked("in_process"):
         return ["local"]
-    if wanted:
-        return [wanted]
+    if wanted or metafunc.config.getoption("--driver") != "qemu":
+        return [wanted or "local"]
     return ["local", "remote"] if marked("both_engines") else ["local"]
 
 
@@ -48,6 +49,23 @@ def daemon_of_all(home: Path) -> Iterator[Served]:
     served.start()
     yield served
     served.stop()
+
+
+@contextmanager
+def elsewhere(engine: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have a test's engine be one of another home, while the block lasts."""
+    if engine == "local":
+        yield
+        return
+    served = Served(home)
+    monkeypatch.delenv("AEGIS_HOST")
+    served.start()
+    monkeypatch.setenv("AEGIS_HOST", str(served.socket))
+    try:
+        yield
+    finally:
+        monkeypatch.delenv("AEGIS_HOST")
+        served.stop()
 
 
 @pytest.fixture(autouse=True)

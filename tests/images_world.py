@@ -15,6 +15,7 @@ from pathlib import Path
 import attrs
 import pytest
 
+from tests import engines
 from tests.images_made import Layout, make, said, skopeo
 
 USER, PASSWORD = "somebody", "correct horse"
@@ -142,10 +143,12 @@ def log_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Registr
 
 
 @pytest.fixture
-def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home of the test's own, in which no image is."""
-    monkeypatch.setenv("AEGIS_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
+def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str) -> Iterator[Path]:
+    """A home of the test's own, in which no image is; with a daemon of its own where a daemon's engine is tried."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("AEGIS_HOME", str(home))
+    with engines.elsewhere(engine, home, monkeypatch):
+        yield home
 
 
 _NO_TLS = ("--src-tls-verify=false", "--dest-tls-verify=false")

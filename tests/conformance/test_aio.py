@@ -11,6 +11,8 @@ import pytest
 import aegis_sdk as aegis
 from tests.conftest import monitors, slowness, until
 
+pytestmark = pytest.mark.both_engines
+
 
 def test_a_command_answers(driver):
     """async with boots, await runs, and leaving ends the guest."""

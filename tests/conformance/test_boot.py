@@ -157,6 +157,7 @@ def test_what_is_kept_is_private_and_final(fresh):
     assert not any(mode & 0o022 for mode in modes.values())
 
 
+@pytest.mark.in_process
 def test_no_more_threads(monkeypatch, driver):
     """Where no thread can be started the boot has failed, and nothing is left open."""
 

@@ -112,12 +112,14 @@ def test_with_a_wrong_password(registry_with_password, empty_home, log_in):
     assert "a wrong one" not in f"{caught.value} {caught.value.__cause__!r}"
 
 
+@pytest.mark.in_process
 def test_with_a_password(registry_with_password, boot, log_in):
     """What `docker login` has stored opens the registry."""
     log_in(registry_with_password, PASSWORD)
     assert boot(image=registry_with_password.name("hello:1")).run().stdout == "hello from scratch\n"
 
 
+@pytest.mark.in_process
 def test_over_https(registry_over_https, boot, monkeypatch):
     """A registry with a certificate of a private authority is believed once the user trusts that."""
     registry, authority = registry_over_https

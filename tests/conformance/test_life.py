@@ -42,6 +42,7 @@ def _outcome(call: Callable[[], object]) -> tuple[list[Any], threading.Thread]:
     return got, thread
 
 
+@pytest.mark.both_engines
 def test_stop(vm):
     """A stop ends a guest by its owner's will, and it says so from then on."""
     pid = vm.info().pid
@@ -79,6 +80,7 @@ def test_who_does_not_end_is_killed(vm):
     assert vm.wait().cause is aegis.Cause.STOPPED
 
 
+@pytest.mark.both_engines
 @pytest.mark.parametrize("end", [aegis.Sandbox.stop, aegis.Sandbox.kill])
 def test_stopped_during_a_run(vm, end):
     """A command that ran when its guest was stopped did not end: its caller hears that the guest was stopped."""
@@ -137,6 +139,7 @@ def test_closing_is_not_stopping(vm):
         vm.run("true")
 
 
+@pytest.mark.both_engines
 def test_waiting(vm):
     """wait returns to all who wait when the guest ends by itself, and says how; before that it runs out of time."""
     with pytest.raises(TimeoutError):
@@ -161,6 +164,7 @@ def test_a_guest_that_fails(vm):
         vm.close()
 
 
+@pytest.mark.both_engines
 def test_info(vm):
     """info says what the guest does now, what it takes, and how its boot went, as values that JSON holds."""
     info = vm.info()

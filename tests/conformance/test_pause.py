@@ -85,6 +85,7 @@ def test_closing(boot):
     vm.resume()
 
 
+@pytest.mark.in_process
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("act", ["resume", "wait"])
 def test_in_a_signal_handler(boot, act):

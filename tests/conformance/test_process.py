@@ -12,6 +12,8 @@ import pytest
 import aegis_sdk as aegis
 from tests.conftest import until
 
+pytestmark = pytest.mark.both_engines
+
 
 def test_lines_come_as_they_are_written(sandbox):
     """Each line is there when it is written, not when the command has ended."""
