@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from aegis_sdk.engine.exchange import ANSWER, LONGEST_QUESTION, Exchange
 from aegis_sdk.engine.guest_socket import GuestSocket
 from aegis_sdk.engine.remote_records import RemoteApps, RemoteSecrets
 from aegis_sdk.engine.remote_tasks import RemoteTasks, entries
-from aegis_sdk.errors import DaemonUnavailable, SandboxNotFound
+from aegis_sdk.errors import DaemonUnavailable, SandboxClosed, SandboxNotFound
 from aegis_sdk.model import (
     Check,
     DaemonStatus,
@@ -62,6 +63,7 @@ class RemoteEngine:
         self._plain = Exchange(path)
         self._guests = GuestSocket(path.with_name("guests.sock"))
         self._hanging: set[str] = set()  # what is ours, and ends with our lease
+        self._owner = os.getpid()
 
     @cached_property
     def tasks(self) -> RemoteTasks:
@@ -96,12 +98,13 @@ class RemoteEngine:
         return info
 
     def start(self, sandbox: str, *, report: Report) -> SandboxInfo:
-        return self._long("sandboxes", sandbox, "start", shape=SandboxInfo, report=report)
+        return self._long(*self._at(sandbox), "start", shape=SandboxInfo, report=report)
 
     def sandboxes(self) -> tuple[SandboxInfo, ...]:
         return self._daemon.ask("GET", "sandboxes", shape=tuple[SandboxInfo, ...])
 
     def dial(self, sandbox: str) -> socket.socket:
+        self._at(sandbox)
         return self._guests.ask(dial=sandbox)
 
     def ending(self, sandbox: str, *, timeout: float) -> Ending | None:
@@ -109,30 +112,30 @@ class RemoteEngine:
         while True:
             left = max(0.0, deadline - time.monotonic())
             query = {"timeout": min(left, LONGEST_QUESTION)}
-            answer = self._daemon.ask("GET", "sandboxes", sandbox, "ending", query=query, shape=_Ended)
+            answer = self._daemon.ask("GET", *self._at(sandbox), "ending", query=query, shape=_Ended)
             if answer.ending or left <= LONGEST_QUESTION:
                 return answer.ending
 
     def pause(self, sandbox: str) -> None:
-        self._daemon.tell("POST", "sandboxes", sandbox, "pause")
+        self._daemon.tell("POST", *self._at(sandbox), "pause")
 
     def resume(self, sandbox: str) -> None:
-        self._daemon.tell("POST", "sandboxes", sandbox, "resume", limit=2 * ANSWER)
+        self._daemon.tell("POST", *self._at(sandbox), "resume", limit=2 * ANSWER)
 
     def info(self, sandbox: str) -> SandboxInfo | None:
         try:
-            return self._daemon.ask("GET", "sandboxes", sandbox, shape=SandboxInfo)
+            return self._daemon.ask("GET", *self._at(sandbox), shape=SandboxInfo)
         except SandboxNotFound:
             return None
 
     def logs(self, sandbox: str) -> str | None:
         try:
-            return self._daemon.ask("GET", "sandboxes", sandbox, "console", shape=_Console).text
+            return self._daemon.ask("GET", *self._at(sandbox), "console", shape=_Console).text
         except SandboxNotFound:
             return None
 
     def stop(self, sandbox: str, *, grace: float) -> None:
-        self._daemon.tell("POST", "sandboxes", sandbox, "stop", body={"grace": grace}, limit=grace + ANSWER)
+        self._daemon.tell("POST", *self._at(sandbox), "stop", body={"grace": grace}, limit=grace + ANSWER)
 
     def remove(self, sandbox: str) -> Ending | None:
         try:
@@ -188,7 +191,16 @@ class RemoteEngine:
             )
         return self._plain
 
+    def _at(self, sandbox: str) -> tuple[str, str]:
+        """The place of a sandbox; as in process, a forked child does not have its parent's."""
+        if sandbox in self._hanging and os.getpid() != self._owner:
+            raise SandboxClosed(f"sandbox {sandbox} belongs to the process that made it, not to its forked child")
+        return "sandboxes", sandbox
+
     def _create(self, spec: SandboxSpec, lease: str | None, report: Report) -> SandboxInfo:
+        # What is below /proc/self is another directory for the daemon.
+        here = tuple(attrs.evolve(mount, source=os.path.realpath(mount.source)) for mount in spec.mounts)
+        spec = attrs.evolve(spec, mounts=here)
         return self._long("sandboxes", body={**wire.to_json(spec), "lease": lease}, shape=SandboxInfo, report=report)
 
     def _long(self, *place: str, shape: type[T], report: Report, body: object = None) -> T:

@@ -20,6 +20,7 @@ def fresh(tmp_path, driver):
     return Config(home=tmp_path / "home", driver=driver)
 
 
+@pytest.mark.in_process
 def test_no_qemu(monkeypatch, tmp_path):
     """Without QEMU, the error names it and the command that installs it."""
     for name in ("apt-get", "busybox"):
@@ -30,6 +31,7 @@ def test_no_qemu(monkeypatch, tmp_path):
     assert "apt-get install -y qemu-system-x86" in caught.value.hint
 
 
+@pytest.mark.in_process
 def test_no_kernel(monkeypatch):
     """A kernel that is not there is named."""
     monkeypatch.setenv("AEGIS_KERNEL", "/no/such/kernel")
@@ -38,6 +40,7 @@ def test_no_kernel(monkeypatch):
     assert "leave AEGIS_KERNEL out" in caught.value.hint
 
 
+@pytest.mark.in_process
 def test_a_kernel_that_is_none(monkeypatch, tmp_path):
     """A file that is no kernel is refused by name before anything boots."""
     (tmp_path / "kernel").write_text("not a kernel")
@@ -46,6 +49,7 @@ def test_a_kernel_that_is_none(monkeypatch, tmp_path):
         aegis.Sandbox()
 
 
+@pytest.mark.in_process
 def test_a_kernel_that_does_not_boot(monkeypatch, tmp_path):
     """What the monitor says of a kernel that it cannot enter is in the error."""
     (tmp_path / "kernel").write_bytes(b"\x7fELF\x02\x01\x01" + bytes(9) + b"\2\0" + bytes(4096))

@@ -217,6 +217,7 @@ def test_a_source_that_each_process_has(boot, monkeypatch, shared_directory):
     assert boot(mounts=[aegis.Mount("/proc/self/cwd", "/x")]).run("cat", "/x/file").stdout == "hello\n"
 
 
+@pytest.mark.in_process
 def test_no_virtiofsd(monkeypatch):
     """Where nothing shares directories, the error and the doctor say what to install."""
     monkeypatch.setattr(virtiofs, "_PROGRAMS", ())
@@ -227,6 +228,7 @@ def test_no_virtiofsd(monkeypatch):
     assert (virtiofs.check().ok, virtiofs.check().required, virtiofs.check().fix) == (False, False, caught.value.hint)
 
 
+@pytest.mark.in_process
 def test_a_virtiofsd_that_fails(monkeypatch, tmp_path):
     """What it says when it fails is in the error."""
     program = tmp_path / "virtiofsd"

@@ -134,6 +134,7 @@ def test_a_forked_child_may_not(boot):
     assert os.waitstatus_to_exitcode(ended[0]) == 7
 
 
+@pytest.mark.in_process
 def test_in_the_machines_own_thread(boot):
     """What a garbage collection in the machine's thread pauses is paused at once."""
     vm = boot()

@@ -121,6 +121,7 @@ os.write(2, repr(seen).encode() + b"\\n")
 """
 
 
+@pytest.mark.in_process
 def test_a_virtiofsd_that_is_taken_over(monkeypatch, project, tmp_path):
     """Whatever its guest made of it, what shares the directory can write nothing else, and make nothing but files."""
     (project / "file").touch()
@@ -239,6 +240,7 @@ def test_what_is_there_when_it_ends(boot, project):
         assert (project / str(number)).stat().st_size == 100_000
 
 
+@pytest.mark.in_process
 def test_a_directory_that_is_not_ones_own(monkeypatch, project):
     """One that this user cannot write to is refused with the way out, before anything boots."""
     monkeypatch.setattr("os.access", lambda _, mode: not mode & os.W_OK)
