@@ -9,7 +9,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from tests.conftest import AEGIS
+from tests.conftest import AEGIS, until
 from tests.sdk.store.homes import engine_at
 from tests.served import Served
 
@@ -120,7 +120,7 @@ def test_a_value_is_nowhere_to_be_seen(web):
     with subprocess.Popen(command, stdin=subprocess.PIPE, env=web.environment) as process:
         process.stdin.write(VALUE.encode())
         process.stdin.flush()
-        assert found_in_processes(b"HIDDEN")
+        assert until(lambda: bool(found_in_processes(b"HIDDEN")), 10)
         assert not found_in_processes(VALUE.encode())
         process.stdin.close()
         assert process.wait(30) == 0
