@@ -25,7 +25,7 @@ from pathlib import Path
 import attrs
 
 import aegis_sdk as aegis
-from benchmarks import files, layers
+from benchmarks import files, layers, remote
 from benchmarks.floor import Ground
 
 _POURED = 200 << 20
@@ -193,6 +193,24 @@ def download_tree(ground: Ground) -> Figure:
     return Figure("download of 20,000 files", "s", figure, floor_, "1.3 x", figure <= 1.3 * floor_)
 
 
+def daemon_command_line(_ground: Ground) -> Figure:
+    """``aegis run -- true`` through the daemon; against the same without one."""
+    figure, floor_ = remote.command_line()
+    return Figure("aegis run, by the daemon", "ms", figure, floor_, "+ 50 ms", figure <= floor_ + 50)
+
+
+def daemon_exec(_ground: Ground) -> Figure:
+    """The round trip of ``run("true")`` in a sandbox of the daemon's; against one of this process."""
+    figure, floor_ = remote.execute()
+    return Figure('run("true"), by the daemon', "ms", figure, floor_, "+ 2 ms", figure <= floor_ + 2)
+
+
+def daemon_tasks(_ground: Ground) -> Figure:
+    """Empty tasks a second; against cold boots a second."""
+    figure, floor_ = remote.tasks()
+    return Figure("empty tasks", "1/s", figure, floor_, "0.8 x", figure >= 0.8 * floor_)
+
+
 _large = functools.cache(files.large)
 _tree = functools.cache(files.tree)
 
@@ -215,6 +233,9 @@ BENCHMARKS: dict[str, Callable[[Ground], Figure]] = {
     "output": output,
     "import": importing,
     "cli": command_line,
+    "daemon-cli": daemon_command_line,
+    "daemon-exec": daemon_exec,
+    "daemon-tasks": daemon_tasks,
     "idle": idle,
     "unpack": unpack,
     "unpack-memory": unpack_memory,

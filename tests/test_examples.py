@@ -16,6 +16,7 @@ SAYS = {
     "files.py": r"3 words\nfox\nquick\nthe\n\['counted.txt', 'words.txt'\] came back\ncreated /workspace/new\n$",
     "hello.py": r"hello from Linux \d.*\nexit code 0 after",
     "images.py": r"(layer \d of 3: (fetch|unpack) done, \d+ bytes\n)+127\S+/python:1 sha256:[0-9a-f]{64}\n2\n$",
+    "kept.py": r"dev has a note: back soon\nand after a stop it has none\n$",
     "mounted_project.py": r"the guest: rm: .*Read-only file system\nits result: 3\n$",
     "streaming.py": (
         r"step 1\nstep 2\nstep 3\nexit code 0\nsaid: working\nwarned: careful\nexit code 3 and in all 'working\\n'\n"
