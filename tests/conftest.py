@@ -146,12 +146,12 @@ def daemons() -> set[int]:
         if entry.name.isdigit():
             try:
                 words = (entry / "cmdline").read_bytes()
-                environment = (entry / "environ").read_bytes().split(b"\0")
+                if b"aegisd" in words or b"aegis_daemon" in words:
+                    environment = (entry / "environ").read_bytes().split(b"\0")
+                    if any(word.startswith(b"AEGIS_HOME=" + ours) for word in environment):
+                        found.add(int(entry.name))
             except OSError:
                 continue  # it has just ended, or is another user's
-            is_one = b"aegisd" in words or b"aegis_daemon" in words
-            if is_one and any(word.startswith(b"AEGIS_HOME=" + ours) for word in environment):
-                found.add(int(entry.name))
     return found
 
 

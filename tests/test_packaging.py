@@ -76,11 +76,11 @@ def test_wheel_is_for_every_platform(wheel):
 
 @pytest.mark.network
 def test_wheel_holds_what_a_user_needs(wheel):
-    """Both packages, the harness and the type marker are in the wheel; tests and build leftovers are not."""
+    """All packages, the harness and the type marker are in the wheel; tests and build leftovers are not."""
     names = set(zipfile.ZipFile(wheel).namelist())
     assert names >= {f"aegis_sdk/_harness/{arch}/init" for arch in MACHINES} | {"aegis_sdk/py.typed"}
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
-    assert tops == {"aegis_sdk", "aegis_cli"}
+    assert tops == {"aegis_sdk", "aegis_cli", "aegis_daemon"}
     assert "aegis_sdk/_harness/stamp" not in names
 
 
@@ -107,6 +107,7 @@ def test_wheel_works_away_from_the_checkout(wheel, tmp_path):
     assert sorted(path.parent.name for path in harness) == sorted(MACHINES), done.stdout
     assert all(path.is_relative_to(tmp_path) for path in harness)
     assert (programs / "aegis").exists()
+    assert python("--version", program=programs / "aegisd", cwd=tmp_path).stdout.startswith("aegisd ")
 
 
 @pytest.mark.network
