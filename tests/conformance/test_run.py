@@ -180,10 +180,10 @@ def test_output_before_the_time_limit_is_kept(sandbox):
     assert sandbox.shell("echo so far; sleep 100", timeout=1).stdout == "so far\n"
 
 
-def test_a_command_that_ignores_sigterm_goes(sandbox, guests):
+def test_a_command_that_ignores_sigterm_goes(sandbox, guests, engine):
     """5 s after its time limit it is gone, with children, and with children that left its process group."""
     script = "trap '' TERM; sleep 987 & setsid sh -c \"trap '' TERM; sleep 987\" & while :; do sleep 987; done"
-    with guests[-1].start("sh", "-c", script) as process:
+    with guests[engine].start("sh", "-c", script) as process:
         assert until(lambda: sandbox.shell("ps | grep -c '[s]leep 987$'").stdout == "3\n", 5)
         process.end(grace=0.5)
         assert process.wait() == 137
