@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
-#: What is left to do, if anything, when the place has been given back.
+#: What is left to do when the place has been given back.
 Rest = Callable[[], None]
-Job = Callable[[], Rest | None]
+Job = Callable[[], Rest]
 
 
 class Queue:
-    """Runs jobs in *places* threads at most; what a job leaves to be done afterwards takes no place."""
+    """Runs jobs, which raise nothing, *places* at once; what a job leaves to be done afterwards takes no place."""
 
     def __init__(self, places: int) -> None:
         self._free = places
@@ -20,32 +21,38 @@ class Queue:
         self._lock = threading.Lock()
 
     def put(self, job: Job) -> None:
-        """Have *job* run when it is its turn."""
+        """Have *job* run when it is its turn; RuntimeError if the system gives this process no thread for it."""
         with self._lock:
-            self._waiting.append(job)
-        self._start()
-
-    def _start(self) -> None:
-        with self._lock:
-            if not self._free or not self._waiting:
+            if not self._free:
+                self._waiting.append(job)
                 return
             self._free -= 1
-            job = self._waiting.popleft()
         try:
-            threading.Thread(target=self._run, args=(job,), name="aegis-task", daemon=True).start()
-        except RuntimeError:  # the system gives this process no more threads
+            _thread(partial(self._run, job))
+        except RuntimeError:
             with self._lock:
                 self._free += 1
-                self._waiting.appendleft(job)
             raise
 
     def _run(self, job: Job) -> None:
-        rest = None
-        try:
-            rest = job()
-        finally:
-            with self._lock:
-                self._free += 1
-            self._start()
-        if rest:
-            rest()
+        following: Job | None = job
+        while following:
+            rest = following()
+            if not (following := self._next()):
+                rest()
+                return
+            try:
+                _thread(rest)
+            except RuntimeError:  # then those who wait, wait for it, too
+                rest()
+
+    def _next(self) -> Job | None:
+        with self._lock:
+            if self._waiting:
+                return self._waiting.popleft()
+            self._free += 1
+            return None
+
+
+def _thread(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, name="aegis-task", daemon=True).start()

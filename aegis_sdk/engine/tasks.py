@@ -90,6 +90,7 @@ class LocalTasks:
             self._queue.put(partial(self._work, own))
         except BaseException:
             self._drop(own)
+            self._forget((info.id,))
             raise
         return info
 
@@ -191,9 +192,8 @@ class LocalTasks:
             verdict = self._verdict(own)
         except AegisError as error:
             verdict = Verdict(TaskState.FAILED, str(error))
-        except BaseException as error:
-            self._settle(own, Verdict(TaskState.FAILED, f"Aegis itself failed: {error!r}"))
-            raise
+        except Exception as error:  # noqa: BLE001  # a fault of ours is to end this task, and no other
+            verdict = Verdict(TaskState.FAILED, f"Aegis itself failed: {error!r}")
         if verdict:
             self._settle(own, verdict)
         return partial(self._part, own)
