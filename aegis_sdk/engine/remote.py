@@ -47,11 +47,6 @@ class _Console:
     text: str
 
 
-@attrs.frozen
-class _Mended:
-    done: tuple[str, ...]
-
-
 class RemoteEngine:
     """The engine of the daemon that listens at *path*; what is made by it, and not kept, ends with this process.
 
@@ -178,7 +173,7 @@ class RemoteEngine:
         return self._daemon.ask("GET", "checks", shape=tuple[Check, ...], limit=None)
 
     def mend(self) -> tuple[str, ...]:
-        return self._daemon.ask("POST", "mend", shape=_Mended, limit=None).done
+        return self._daemon.ask("POST", "mend", shape=tuple[str, ...], limit=None)
 
     @cached_property
     def _daemon(self) -> Exchange:

@@ -12,6 +12,8 @@ import aegis_sdk as aegis
 from tests.conftest import until
 from tests.other_systems import ask_for_entitlement, use_nothing_of_linux
 
+pytestmark = pytest.mark.in_process  # whose system it is that is changed
+
 
 @pytest.fixture
 def vm(boot, monkeypatch, tmp_path):

@@ -86,6 +86,7 @@ def test_two_tags_of_one_image_share_everything(registry, images, empty_home):
     assert [image.reference for image in aegis.Image.list()] == [second.reference]
 
 
+@pytest.mark.in_process
 @pytest.mark.parametrize("tag", ["python", "odd"])
 def test_one_disk_whatever_way_an_image_came(registry, images, tag, empty_home, monkeypatch):
     """From a registry, as Docker's format and as zstd, from an OCI layout and from docker save: the same bytes."""

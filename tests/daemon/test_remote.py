@@ -16,6 +16,7 @@ import pytest
 
 import aegis_sdk as aegis
 from aegis_sdk import sockets, wire
+from aegis_sdk.config import Config
 from aegis_sdk.engine import exchange
 from aegis_sdk.engine.local import LocalEngine
 from aegis_sdk.engine.remote import RemoteEngine
@@ -189,6 +190,17 @@ def test_progress_comes_through(served, tmp_path):
 
     with pytest.raises(ZeroDivisionError):
         aegis.Image.import_from(f"dir:{tmp_path}/tree", name="heard:2", progress=refuse, engine=served.engine)
+
+
+def test_what_a_machine_is_asked(served):
+    """What is found, mended and installed there comes as it would in process; so do images, apps and tasks."""
+    engine = served.engine
+    assert {check.name for check in engine.check()} >= {"driver", "home"}
+    assert aegis.mend(engine=engine) == LocalEngine(Config.from_environment()).mend()
+    assert engine.plugins() == LocalEngine(Config.from_environment()).plugins()
+    assert (engine.apps.list(), engine.secrets.list(app=None)) == ((), ())
+    assert isinstance(engine.images(), tuple)
+    assert isinstance(engine.tasks.list(), tuple)
 
 
 def test_many_threads_use_one_engine(served):
