@@ -6,6 +6,7 @@ import os
 import socket
 import struct
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import attrs
 
 _LONGEST = 100  # bytes: a kernel takes a few more
+_AGAIN = 0.02  # seconds
 _CREDENTIALS = struct.Struct("3i")
 # What macOS calls it, from its <sys/un.h>.
 _SOL_LOCAL, _LOCAL_PEERCRED, _LOCAL_PEERPID = 0, 1, 2
@@ -37,11 +39,23 @@ def connect(path: Path, *, timeout: float | None) -> socket.socket:
     try:
         made.settimeout(timeout)
         with address(path) as where:
-            made.connect(where)
+            _connect(made, where, timeout=timeout)
     except BaseException:
         made.close()
         raise
     return made
+
+
+def _connect(made: socket.socket, where: str, *, timeout: float | None) -> None:
+    began = time.monotonic()
+    while True:
+        try:
+            made.connect(where)
+            return
+        except BlockingIOError:  # more wait to be taken than there is room for: with a time limit, Linux does not wait
+            if timeout is not None and time.monotonic() - began >= timeout:
+                raise TimeoutError(f"nobody was taken at {where} for {timeout:g} s") from None
+            time.sleep(_AGAIN)
 
 
 @contextmanager
