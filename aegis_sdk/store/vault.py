@@ -125,11 +125,12 @@ class KeyFile:
         private(self.path.parent)
         partial = self._beside("new")
         partial.unlink(missing_ok=True)  # left by a process that was killed
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.rename(self._real())
+        try:
+            _write(partial, text)
+            partial.rename(self._real())
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
         directory = os.open(partial.parent, os.O_RDONLY)
         try:
             os.fsync(directory)
@@ -146,9 +147,9 @@ class KeyFile:
 
     def _text(self) -> bytes | None:
         try:
-            with self.path.open("rb") as file:
+            with open(self.path, "rb", opener=_at_once) as file:
                 self._for_us_alone(stat.S_IMODE(os.fstat(file.fileno()).st_mode))
-                return file.read(_MOST)
+                return file.read(_MOST) or b""
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -162,6 +163,18 @@ class KeyFile:
                 f"the key file {self.path} is open to other users (mode {mode:o}), and so is not used",
                 hint=f"chmod 600 {name}; if somebody may have read it, also `aegis secret rotate-key`",
             )
+
+
+def _at_once(path: str, flags: int) -> int:
+    """The file, or whatever is in its place: with a pipe, that nobody writes to is no reason to wait."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _write(path: Path, text: bytes) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _parsed(text: bytes) -> tuple[Key, ...]:

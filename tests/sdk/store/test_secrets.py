@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -203,6 +204,30 @@ def test_a_key_file_that_cannot_be_written(local, web, empty):
         local.secrets.set("KEY", b"new", app="web")
     (empty / "master.key").write_bytes(key)
     assert local.secrets.environment("web")["KEY"] == VALUE
+
+
+def test_no_room_for_a_key_file(local, web, empty, monkeypatch):
+    """Where a new key finds no room on the disk, nothing of it is left, and secrets are what they were."""
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = sorted(empty.iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(aegis.StoreFailed, match="No space left"):
+            local.secrets.rotate_key()
+    assert sorted(empty.iterdir()) == before
+    assert local.secrets.environment("web")["KEY"] == VALUE
+
+
+def test_a_pipe_in_the_place_of_the_key_file(local, web, empty):
+    """Nobody waits for who might write to a pipe: it is no key file, and put aside as any that is none."""
+    (empty / "master.key").unlink()
+    os.mkfifo(empty / "master.key", 0o600)
+    assert "damaged" in lost(local).message
+    local.secrets.set("KEY", b"new", app="web")
+    assert stat.S_ISFIFO((empty / "master.key.damaged").stat().st_mode)
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o606])
