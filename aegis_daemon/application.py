@@ -32,10 +32,12 @@ def application(daemon: Daemon, *, slow: Threads) -> Starlette:
         for path, methods in _by_path(OPERATIONS).items()
     ]
     described = wire.dumps(openapi.describe(OPERATIONS, version=__version__))
-    return Starlette(
+    made = Starlette(
         routes=[*routes, Route("/openapi.json", partial(_describe, described))],
         exception_handlers={HTTPException: _refuse, 500: _fail},
     )
+    made.router.redirect_slashes = False  # /v1/status/ is an error in words, not an empty answer that leads elsewhere
+    return made
 
 
 def _by_path(operations: Iterable[Operation]) -> dict[str, dict[str, Operation]]:

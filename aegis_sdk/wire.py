@@ -297,9 +297,11 @@ def _first(error: Exception) -> _Wrong:
 
 def _unknown(error: cattrs.ForbiddenExtraKeysError) -> _Wrong:
     name = min(error.extra_fields)
-    known = [field.name for field in attrs.fields(error.cl)]
-    near = difflib.get_close_matches(name, known, n=1)
-    return _Wrong("there is no such field", hint=f"did you mean {near[0]}?" if near else "", path=(name,))
+    fields = attrs.fields(error.cl)
+    near = difflib.get_close_matches(name, [field.name for field in fields], n=1)
+    inner = [field.name for field in fields if attrs.has(field.type) and name in attrs.fields_dict(field.type)]
+    hint = f"did you mean {near[0]}?" if near else f'it belongs in {inner[0]}: {{"{name}": ...}}' if inner else ""
+    return _Wrong("there is no such field", hint=hint, path=(name,))
 
 
 def _refuse(data: _Json, wanted: str) -> NoReturn:

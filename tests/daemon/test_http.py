@@ -37,6 +37,7 @@ def test_an_error_is_json_with_a_code_a_message_and_a_hint(served):
     cases: list[tuple[str, str, Any, int, str]] = [
         ("GET", "/", None, 404, "no-such-path"),
         ("GET", "/v1/sandbox", None, 404, "no-such-path"),
+        ("GET", "/v1/status/", None, 404, "no-such-path"),
         ("DELETE", "/v1/status", None, 405, "no-such-method"),
         ("GET", "/v1/sandboxes/nothing", None, 404, "sandbox-not-found"),
         ("POST", "/v1/sandboxes/nothing/start", None, 404, "sandbox-not-found"),

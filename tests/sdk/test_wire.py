@@ -19,7 +19,7 @@ from aegis_sdk.model import TaskSpec, TerminalSize
 from aegis_sdk.model.sandbox import SandboxSpec
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
-TEXT = st.text(st.characters(exclude_characters="\0"), max_size=20)
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 FILE_NAMES = st.binary(max_size=9).map(lambda name: name.replace(b"\0", b"").decode("utf-8", "surrogateescape"))
 ENVIRONMENT = st.dictionaries(st.from_regex(r"[A-Z_]{1,9}", fullmatch=True), TEXT, max_size=3)
 
@@ -153,6 +153,7 @@ def test_an_error_of_another_version():
         ({"timeout": -1}, "timeout must be seconds"),
         ({"tty": {"rows": 0, "cols": 1}, "attached": True}, "tty: rows must be from 1"),
         ({"comand": ["true"]}, "comand: there is no such field\ndid you mean command?"),
+        ({"image": "alpine"}, 'image: there is no such field\nit belongs in sandbox: {"image": ...}'),
         ([], "must be an object, not a list"),
     ],
 )
