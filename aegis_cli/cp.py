@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 from collections.abc import Sequence
 
@@ -11,10 +10,12 @@ import click
 
 import aegis_sdk as aegis
 from aegis_cli import words
+from aegis_cli.attend import write
 
 # A path of this machine with a colon in it begins with a slash or a dot, which no name does.
 _IN_GUEST = re.compile(r"(?P<name>[a-z0-9][a-z0-9-]*):(?P<path>.*)", re.DOTALL)
 _STANDARD = "-"
+_CHUNK = 1 << 20
 
 
 @click.command()
@@ -50,8 +51,8 @@ def _into(files: aegis.Files, source: str, path: str, *, user: str | None) -> No
 def _out(files: aegis.Files, path: str, destination: str, *, user: str | None) -> None:
     if destination == _STANDARD:
         with files.open(path, "rb", user=user) as contents:
-            shutil.copyfileobj(contents, sys.stdout.buffer)
-            sys.stdout.buffer.flush()
+            while piece := contents.read(_CHUNK):
+                write(1, piece)
     else:
         _tell(files.download(path, destination, user=user).left_out)
 

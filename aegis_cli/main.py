@@ -80,6 +80,7 @@ def _fill_standard_descriptors() -> None:
     while (descriptor := os.open(os.devnull, os.O_RDONLY)) <= 2:
         pass
     os.close(descriptor)
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)  # Python has none where it was closed
 
 
 def _leave(number: int, _: FrameType | None) -> NoReturn:

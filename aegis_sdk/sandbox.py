@@ -112,11 +112,12 @@ class Sandbox:
         Closing this object, or leaving its ``with`` block, ends only the commands that were started by it.
         """
         engine = engine or engine_here()
-        if info := engine.info(name):
+        possible = name and "/" not in name  # which leads elsewhere over HTTP
+        if possible and (info := engine.info(name)):
             return cls._of(engine, info)
         raise SandboxNotFound(
-            f"there is no sandbox {name}",
-            hint="those that the daemon keeps are found with engine=aegis.connect(), or AEGIS_HOST",
+            f"there is no sandbox {name or repr(name)}",
+            hint="those of the daemon: `aegis sandbox list`, and in Python engine=aegis.connect(), or AEGIS_HOST",
         )
 
     @classmethod
@@ -187,8 +188,8 @@ class Sandbox:
     def history(self, *, follow: bool = False, since: int = 0, tail: int | None = None) -> Iterator[LogEntry]:
         """What the daemon has kept of what its console said, and of what was done with it, since it was made.
 
-        The entries after number *since*, and of these the last *tail*; with *follow* also what comes, until it is
-        removed. Unavailable where no daemon keeps such.
+        The entries after number *since*, and of these the last *tail*; with *follow* also what comes, until it
+        ends. Unavailable where no daemon keeps such.
         """
         return self._engine.sandbox_logs(self.id, follow=follow, since=since, tail=tail)
 

@@ -10,7 +10,7 @@ from typing import Self
 
 from aegis_sdk.engine.base import Engine
 from aegis_sdk.engine.connect import engine_of_tasks
-from aegis_sdk.errors import InvalidValue
+from aegis_sdk.errors import InvalidValue, TaskNotFound
 from aegis_sdk.image import Image
 from aegis_sdk.model import (
     TIME_LIMIT,
@@ -108,6 +108,8 @@ class Task:
     def get(cls, id: str, *, engine: Engine | None = None) -> Self:
         """The task with that ID, which may be shortened as long as no other begins so; TaskNotFound."""
         engine = engine or engine_of_tasks()
+        if not id or "/" in id:  # which leads elsewhere over HTTP
+            raise TaskNotFound(f"there is no task {id!r}", hint="`aegis task list` shows those that there are")
         return cls(engine, engine.tasks.get(id).id)
 
     @classmethod

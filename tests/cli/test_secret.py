@@ -38,6 +38,9 @@ def test_from_standard_input(web):
     nothing = web.cli("secret", "set", "web", "KEY", input="")
     assert nothing.returncode == 2
     assert "empty" in nothing.stderr
+    closed = ["sh", "-c", '"$@" <&-', "sh", *AEGIS, "secret", "set", "web", "KEY"]
+    done = subprocess.run(closed, env=web.environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
 
 
 def test_from_elsewhere(web, tmp_path):

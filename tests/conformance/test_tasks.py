@@ -64,8 +64,9 @@ def test_a_task_from_its_submission_to_its_end(submit):
 
 def test_no_such_task():
     """Who asks for a task that is not there, or for none in particular, is told so."""
-    with pytest.raises(aegis.TaskNotFound):
-        aegis.Task.get("0123456789abcdef")
+    for none in ("0123456789abcdef", "", "a/b"):
+        with pytest.raises(aegis.TaskNotFound):
+            aegis.Task.get(none)
     with pytest.raises(aegis.AppNotFound):
         aegis.Task.submit("true", app="no-such-app")
     with pytest.raises(aegis.InvalidValue):

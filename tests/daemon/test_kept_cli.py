@@ -98,19 +98,26 @@ def test_cp(served, dev, tmp_path):
     assert (gone.returncode, gone.stderr.startswith("aegis: /tmp/nowhere in the guest: no such file")) == (1, True)
     for wrong in (("a", "b"), ("dev:/a", "dev:/b"), ("./dev:/a", "/b:c")):
         assert "NAME:PATH" in served.cli("cp", *wrong).stderr
+    for script, code in (('"$@" - dev:/tmp/in <&-', 0), ('"$@" dev:/etc/passwd - >&-', 1)):  # closed streams
+        command = ["sh", "-c", script, "sh", *AEGIS, "cp"]
+        done = subprocess.run(command, env=served.environment, capture_output=True, text=True, check=False)
+        assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
 
 
 def test_its_log(served, dev):
-    """logs shows what its console has said and what was done with it, and follows it until it is removed."""
+    """logs shows what its console has said and what was done with it, line by line as it comes."""
     follower = subprocess.Popen(
         [*AEGIS, "logs", "-f", "dev"], env=served.environment, stdout=subprocess.PIPE, text=True
     )
     dev.pause()
     dev.resume()
+    dev.shell("echo by the guest > /dev/console", check=True)
     assert follower.stdout
-    for line in follower.stdout:
-        if line == "system it stands still\n":
-            break
+    wanted = ["system it stands still\n", "boot   by the guest\n"]
+    while wanted:
+        line = follower.stdout.readline()
+        assert line, f"it ended before {wanted}"
+        wanted = [other for other in wanted if other != line]
     follower.kill()
     follower.wait()
     follower.stdout.close()
@@ -122,7 +129,9 @@ def test_its_life(served):
     made = served.cli("sandbox", "create", "--memory", "128")
     name = made.stdout.strip()
     assert re.fullmatch("[0-9a-f]{12}", name)
+    follower = subprocess.Popen([*AEGIS, "logs", "-f", name], env=served.environment, stdout=subprocess.DEVNULL)
     assert served.cli("sandbox", "stop", "--grace", "0", name).returncode == 0
+    assert follower.wait(30) == 0
     stopped = served.cli("exec", name, "true")
     assert (stopped.returncode, f"sandbox {name} is stopped\n`aegis sandbox start {name}`" in stopped.stderr) == (
         125,
@@ -133,7 +142,11 @@ def test_its_life(served):
     removed = served.cli("sandbox", "remove", name, "nobody")
     assert (removed.returncode, removed.stdout) == (1, f"removed {name}\n")
     assert "there is no sandbox nobody" in removed.stderr
-    assert served.cli("sandbox", "info", name).returncode == 1
+    for none in (name, "", "no/body"):
+        info = served.cli("sandbox", "info", none)
+        assert info.stderr.startswith(
+            f"aegis: there is no sandbox {none or repr(none)}\nthose of the daemon: `aegis sandb"
+        )
 
 
 def test_a_name_that_is_taken(served, dev):
