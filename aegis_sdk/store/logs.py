@@ -6,6 +6,7 @@ Its writer knows no readers: they read the files, and are woken by the kernel.
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from contextlib import suppress
@@ -18,12 +19,13 @@ from aegis_sdk.store.records import END, Record, blocks, cut, parse
 LIMIT = 16 << 20
 _SEGMENTS = 8
 _SUFFIX = ".ndjson"
+_NAME = re.compile(r"[0-9]{20}\.ndjson")  # what else is there is none of ours
 
 
 def segments(directory: Path) -> list[int]:
     """The numbers of the first entries of a log's files, in their order; none if it has not begun, or is gone."""
     try:
-        return sorted(int(path.stem) for path in directory.iterdir() if path.suffix == _SUFFIX)
+        return sorted(int(path.stem) for path in directory.iterdir() if _NAME.fullmatch(path.name))
     except FileNotFoundError:
         return []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 import json
+import math
 from collections.abc import Iterator
 
 import attrs
@@ -105,6 +106,12 @@ def parse(line: bytes) -> Record | None:
     try:
         words = json.loads(line)
         data = words["text"].encode() if "text" in words else binascii.a2b_base64(words["base64"])
-        return Record(sequence=int(words["sequence"]), time=float(words["time"]), source=words["source"], data=data)
-    except (ValueError, KeyError, TypeError, AttributeError):
+        record = Record(sequence=int(words["sequence"]), time=float(words["time"]), source=words["source"], data=data)
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return None
+    return record if _can_be(record) else None
+
+
+def _can_be(record: Record) -> bool:
+    """Whether we could have written it."""
+    return record.sequence > 0 and math.isfinite(record.time) and isinstance(record.source, str)

@@ -219,6 +219,30 @@ def test_half_a_line(directory):
     assert said(directory) == [(1, "stdout", b"one\n"), (2, "stdout", b"two\n"), (3, "stdout", b"three\n")]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\0\xff" * 99,
+        b"[]",
+        b"[" * 99_999,
+        b'{"sequence":1e999,"time":1,"source":"stdout","text":"x"}',
+        b'{"sequence":-5,"time":1,"source":"stdout","text":"x"}',
+        b'{"sequence":1,"time":1e999,"source":"stdout","text":"x"}',
+        b'{"sequence":1,"time":1,"source":5,"text":"x"}',
+        b'{"sequence":1,"time":1,"source":"stdout","text":"\\ud800"}',
+    ],
+)
+def test_what_is_damaged_is_left_out(directory, line):
+    """A line that is no record, and a file that is none of the log's, keep nobody from reading or writing the rest."""
+    directory.mkdir()
+    (directory / "notes.ndjson").write_bytes(b"x")
+    segment(directory, 1).write_bytes(line + b"\n")
+    log = Log(directory)
+    log.say("whole")
+    log.end()
+    assert said(directory) == [(1, "system", b"whole\n")]
+
+
 def test_a_log_that_goes_on(directory):
     """A log that has ended may go on with another writer; who reads it reads all of it."""
     for word in (b"first\n", b"second\n"):
