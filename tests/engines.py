@@ -69,9 +69,10 @@ def elsewhere(engine: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 @pytest.fixture(autouse=True)
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def engine(request: pytest.FixtureRequest) -> Iterator[str]:
     """The engine that a test, and every program that it starts, has where none is named: ``local`` or ``remote``."""
     kind = str(getattr(request, "param", "local"))
-    if kind == "remote":
-        monkeypatch.setenv("AEGIS_HOST", str(request.getfixturevalue("daemon_of_all").socket))
-    return kind
+    with pytest.MonkeyPatch.context() as patch:  # of its own: what the test patches is undone before all else is
+        if kind == "remote":
+            patch.setenv("AEGIS_HOST", str(request.getfixturevalue("daemon_of_all").socket))
+        yield kind

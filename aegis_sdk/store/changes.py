@@ -1,18 +1,27 @@
-"""The kernel's word that something has changed in a directory or a file: inotify on Linux, kqueue on macOS."""
+"""The kernel's word that something has changed in a directory or a file: inotify on Linux, kqueue on macOS.
+
+A user has 128 instances of inotify by default, and editors take some. Where there is none left, a timer says four
+times a second that there may have been a change.
+"""
 
 from __future__ import annotations
 
 import os
 import select
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from aegis_sdk.errors import StoreFailed
 
+if TYPE_CHECKING:
+    import ctypes
+
 _MODIFY, _CLOSE_WRITE, _CREATE, _DELETE_SELF = 0x2, 0x8, 0x100, 0x400
 _READ = 1 << 16
+_LOOK = 250_000_000  # nanoseconds
 
 
 class Changes(Protocol):
@@ -35,27 +44,54 @@ class Changes(Protocol):
 
 
 def changes() -> Changes:
-    """Nothing that is watched yet; StoreFailed if the system gives this user no more of it."""
+    """Nothing that is watched yet; StoreFailed if the system gives this process no more descriptors."""
     if sys.platform == "linux":
-        return _Inotify()
+        import ctypes  # late: few programs follow anything
+
+        libc = ctypes.CDLL(None, use_errno=True)
+        descriptor = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        return _Timer(libc) if descriptor < 0 else _Inotify(libc, descriptor)
     if sys.platform == "darwin":
         return _Kqueue()
     raise StoreFailed(f"logs cannot be followed on {sys.platform}")
 
 
-class _Inotify:
-    def __init__(self) -> None:
-        import ctypes  # late: few programs follow anything
+class _Timer:
+    def __init__(self, libc: ctypes.CDLL) -> None:
+        import ctypes
 
-        libc = ctypes.CDLL(None, use_errno=True)
+        self._descriptor: int = libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
+        if self._descriptor < 0:
+            error = ctypes.get_errno()
+            raise StoreFailed(f"the system lets this process follow nothing more: {os.strerror(error)}")
+        # An itimerspec: the interval and the first expiration, each in seconds and nanoseconds.
+        every = (ctypes.c_long * 4)(0, _LOOK, 0, _LOOK)
+        libc.timerfd_settime(self._descriptor, 0, ctypes.byref(every), None)
+
+    def watch(self, path: Path) -> None:
+        path.stat()
+
+    def forget(self, path: Path) -> None:
+        pass
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def rest(self) -> None:
+        with suppress(BlockingIOError):
+            os.read(self._descriptor, 8)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+class _Inotify:
+    def __init__(self, libc: ctypes.CDLL, descriptor: int) -> None:
+        import ctypes
+
         self._add, self._remove, self._errno = libc.inotify_add_watch, libc.inotify_rm_watch, ctypes.get_errno
         self._watched: dict[Path, int] = {}
-        self._descriptor: int = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-        if self._descriptor < 0:
-            raise StoreFailed(
-                f"the system lets this user follow nothing more: {os.strerror(self._errno())}",
-                hint="sudo sysctl fs.inotify.max_user_instances=1024",
-            )
+        self._descriptor = descriptor
 
     def watch(self, path: Path) -> None:
         mask = _CREATE if path.is_dir() else _MODIFY | _CLOSE_WRITE

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from aegis_sdk.engine.remote import RemoteEngine
+from tests.conftest import monitors as processes
 from tests.served import Served
 
 
@@ -40,3 +41,10 @@ def another(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ca
     yield another
     for daemon in daemons:
         daemon.kill()
+
+
+@pytest.fixture
+def monitors() -> Callable[[], set[int]]:
+    """The processes that run a guest, and have begun since the test did: others are shared by the run."""
+    before = processes()
+    return lambda: processes() - before

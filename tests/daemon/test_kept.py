@@ -14,7 +14,7 @@ import pytest
 import aegis_sdk as aegis
 from aegis_sdk.config import Config
 from aegis_sdk.engine.local import LocalEngine
-from tests.conftest import monitors, until
+from tests.conftest import until
 from tests.served import Served
 
 pytestmark = [pytest.mark.of_qemu, pytest.mark.timeout(60)]
@@ -48,7 +48,7 @@ def _at_once(*calls: Callable[[], object]) -> list[object]:
     return [found[number] for number in range(len(calls))]
 
 
-def test_a_kept_sandbox_outlives_its_program(served):
+def test_a_kept_sandbox_outlives_its_program(served, monitors):
     """What one program keeps, the next one finds by its name, as it was left, until it is removed."""
     make = "import aegis_sdk as a; a.Sandbox(name='dev', keep=True).files.write('/tmp/x', 'left')"
     environment = {**served.environment, "AEGIS_HOST": str(served.socket)}
@@ -96,7 +96,7 @@ def test_a_command_of_one_that_is_left_ends(kept, served):
     assert until(lambda: "sleep 1234" not in kept.run("ps").stdout, 5)
 
 
-def test_connect_or_create(served):
+def test_connect_or_create(served, monitors):
     """Who asks for a name gets the one that is there, booted if it had ended, or a new one; of many at once, all do."""
     ask = lambda: aegis.Sandbox.connect_or_create("shared", memory=128, engine=served.engine)  # noqa: E731
     first, *others = _at_once(*[ask] * 4)
@@ -111,7 +111,7 @@ def test_connect_or_create(served):
         first.remove()
 
 
-def test_of_two_with_one_name_one_wins(served):
+def test_of_two_with_one_name_one_wins(served, monitors):
     """Two who make a sandbox of one name at once: one has it, the other is told, and there is one guest."""
     make = lambda: aegis.Sandbox(name="mine", engine=served.engine)  # noqa: E731
     made = _at_once(make, make, make)
@@ -125,7 +125,7 @@ def test_of_two_with_one_name_one_wins(served):
 
 
 @pytest.mark.parametrize("end", ["stop", "remove"])
-def test_a_start_races_with_an_end(served, end):
+def test_a_start_races_with_an_end(served, end, monitors):
     """Whichever of start and stop, or start and remove, comes last, has its way; and nothing is left of the other."""
     vm = aegis.Sandbox(name="raced", keep=True, engine=served.engine)
     try:
@@ -146,7 +146,7 @@ def test_a_start_races_with_an_end(served, end):
     assert not served.engine.sandboxes()
 
 
-def test_a_boot_that_nobody_wants_any_more(served):
+def test_a_boot_that_nobody_wants_any_more(served, monitors):
     """Who removes a sandbox by its name while it boots ends its boot, and who made it is told."""
     vm = aegis.Sandbox(name="slow", keep=True, engine=served.engine)
     vm.kill()
@@ -159,7 +159,7 @@ def test_a_boot_that_nobody_wants_any_more(served):
     assert until(lambda: not monitors(), 2)
 
 
-def test_a_killed_daemon(served):
+def test_a_killed_daemon(served, monitors):
     """After a kill -9 of the daemon no guest is left; the kept ones are stopped, and boot again when they are asked."""
     kept = aegis.Sandbox(name="survivor", keep=True, engine=served.engine)
     lost = aegis.Sandbox(name="lost", engine=served.engine)

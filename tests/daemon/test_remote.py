@@ -21,7 +21,7 @@ from aegis_sdk.engine import exchange
 from aegis_sdk.engine.local import LocalEngine
 from aegis_sdk.engine.remote import RemoteEngine
 from aegis_sdk.model import TaskSpec
-from tests.conftest import monitors, until
+from tests.conftest import until
 from tests.served import Served
 
 pytestmark = [pytest.mark.of_qemu, pytest.mark.timeout(60)]
@@ -132,7 +132,7 @@ def test_a_daemon_that_stands_still(served, monkeypatch):
     assert engine.sandboxes() == ()
 
 
-def test_a_forked_child_holds_no_lease(served):
+def test_a_forked_child_holds_no_lease(served, monitors):
     """A sandbox ends with the program that made it, also if a forked child of that lives on."""
     script = (
         "import os, time, aegis_sdk; vm = aegis_sdk.Sandbox()\n"
@@ -152,7 +152,7 @@ def test_a_forked_child_holds_no_lease(served):
 
 
 @pytest.mark.parametrize("seconds", [0.4, 0.8, 1.2, 1.8, 2.5])
-def test_a_client_killed_at_any_moment(served, seconds):
+def test_a_client_killed_at_any_moment(served, seconds, monitors):
     """Whatever a client was about when it was killed, nothing of it is left."""
     script = "import aegis_sdk; aegis_sdk.Sandbox().run('sleep', '100')"
     environment = {**served.environment, "AEGIS_HOST": str(served.socket)}
@@ -163,7 +163,7 @@ def test_a_client_killed_at_any_moment(served, seconds):
     assert until(lambda: not monitors() and not served.engine.sandboxes(), 10)
 
 
-def test_closing_the_engine(served):
+def test_closing_the_engine(served, monitors):
     """What is not kept ends with its engine; a sandbox of it that is closed later has nothing to complain of."""
     engine = served.engine
     vm = aegis.Sandbox(engine=engine)

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aegis_sdk.model import LogEntry
-from aegis_sdk.store import owners, records
+from aegis_sdk.store import changes, owners, records
 from aegis_sdk.store.logs import Log, segment, segments
 from aegis_sdk.store.reader import LogReader
 from tests.conftest import until
@@ -144,7 +144,19 @@ def test_a_follower_that_is_behind(directory):
     assert sequences[gap + 1 :] == list(range(sequences[gap] + 1, sequences[-1] + 1))
 
 
-def test_following(directory):
+@pytest.fixture(params=["inotify", "timer"])
+def kernel(request, monkeypatch):
+    """What wakes followers: the timer where this user has no instance of inotify left."""
+    if request.param == "timer":
+
+        def none_left(libc, descriptor):
+            os.close(descriptor)
+            return changes._Timer(libc)
+
+        monkeypatch.setattr(changes, "_Inotify", none_left)
+
+
+def test_following(directory, kernel):
     """A follower has each entry when it is written, sleeps in between, and ends with the log."""
     log = Log(directory)
     heard: list[LogEntry] = []
