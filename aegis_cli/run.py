@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import click
 
@@ -16,6 +18,7 @@ from aegis_cli.words import say
 #: What a task that ran out of time comes to, and one that Aegis has failed or somebody has cancelled.
 TIMED_OUT, FAILED = 124, 125
 _USUAL = 900.0
+_PATIENCE = 1.0  # seconds until one who waits is told what for
 
 
 class _Limit(click.ParamType[float]):
@@ -85,7 +88,7 @@ def run(
 
 
 def _attended(task: aegis.Task, *, tty: bool) -> int:
-    with task.process as process:
+    with task.process as process, _told_of_queue(task):
         try:
             code = attend(process, tty=tty)
         except aegis.TaskFailed:
@@ -93,6 +96,24 @@ def _attended(task: aegis.Task, *, tty: bool) -> int:
                 raise
             code = TIMED_OUT
         return ended_badly(task.info()) or code
+
+
+@contextmanager
+def _told_of_queue(task: aegis.Task) -> Iterator[None]:
+    """Say why nothing happens, if other tasks have to end first."""
+    timer = threading.Timer(_PATIENCE, _tell_of_queue, (task,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _tell_of_queue(task: aegis.Task) -> None:
+    with suppress(aegis.AegisError):  # the thread that waits for the task says it
+        if task.state is aegis.TaskState.QUEUED:
+            say("aegis: waiting for other tasks to end (`aegis task list`)")
 
 
 def ended_badly(info: aegis.TaskInfo) -> int:

@@ -164,3 +164,18 @@ def test_without_a_daemon(another):
         done = home.cli(*command)
         assert done.returncode == (125 if command[0] == "exec" else 1)
         assert "aegis up" in done.stderr
+
+
+def test_a_run_that_waits_for_its_turn(another):
+    """Who runs a command while there is no place for another guest is told so, and the command runs later."""
+    home = another()
+    assert home.cli("up", env={**home.environment, "AEGIS_TASK_GUESTS": "1"}).returncode == 0
+    first = home.cli("run", "--detach", "--", "sleep", "100").stdout.strip()
+    program = subprocess.Popen(
+        [*AEGIS, "run", "--", "echo", "later"], env=home.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with program:
+        assert program.stderr
+        assert b"waiting for other tasks to end" in program.stderr.readline()
+        assert home.cli("task", "cancel", first).returncode == 0
+        assert program.communicate(timeout=40) == (b"later\n", b"")
