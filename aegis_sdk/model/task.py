@@ -16,6 +16,7 @@ from aegis_sdk.model.sandbox import SandboxSpec
 
 #: Seconds that a task has unless it says otherwise.
 TIME_LIMIT = 900.0
+_LONGEST = 1 << 20
 
 
 class TaskState(enum.StrEnum):
@@ -76,7 +77,12 @@ class TaskSpec:
             raise InvalidValue("a task has a terminal only while somebody is attached to it")
         if self.sandbox.name is not None or self.sandbox.keep:
             raise InvalidValue("a task's guest has no name of its own, and is never kept")
-        self.of(ImageConfig(command=("true",)))  # what cannot be meant is refused before anything waits
+        command = self.of(ImageConfig(command=("true",)))  # what cannot be meant is refused before anything waits
+        if (size := sum(map(len, (*command.argv, *command.env, *command.env.values())))) > _LONGEST:
+            raise InvalidValue(
+                f"arguments and environment have {size} characters, and no guest takes more than {_LONGEST}",
+                hint="give the command its data as a file, or as input",
+            )
 
     def of(self, image: ImageConfig, *, secrets: Mapping[str, str] | None = None) -> Command:
         """The command in an image with these defaults, and with *secrets* in its environment."""

@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 import aegis_sdk as aegis
-from aegis_sdk.model import Command, Fixed
+from aegis_sdk.model import Command, Fixed, TaskSpec
 
 CONFIG = aegis.ImageConfig(env={"A": "1"}, entrypoint=("/bin/x",))
 
@@ -61,3 +61,15 @@ def test_progress_must_be_called():
     """A progress that nobody could call is refused before anything is pulled."""
     with pytest.raises(aegis.InvalidValue, match="progress"):
         aegis.Image.pull("base", progress=5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"command": ("x" * (1 << 20), "y")}, {"command": ("x",), "env": {"A": "y" * (1 << 20)}}],
+    ids=["arguments", "environment"],
+)
+def test_a_task_that_no_guest_takes(asked):
+    """A task whose command no guest could take is refused before it is on record."""
+    with pytest.raises(aegis.InvalidValue, match="more than 1048576"):
+        TaskSpec(**asked)
+    TaskSpec(command=("x" * (1 << 20),))
