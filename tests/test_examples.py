@@ -45,7 +45,8 @@ def test_the_readmes_python(registry, tmp_path):
     code = "".join(re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL))
     code = code.replace(PYTHON, registry.name("python:1")).replace('"python",', '"python3",')
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert re.match(r"Linux aegis .*\n\n3\n1\n2\n3\nstep\ndone\n3\n3\n2\n1\n2\n$", done.stdout, re.DOTALL), done.stdout
+    said = r"Linux aegis .*\n\n3\n1\n2\n3\nstep\ndone\n3\n3\n2\n1\n2\n\nstdout hello\nFAILED 3\n$"
+    assert re.match(said, done.stdout, re.DOTALL), done.stdout
 
 
 def test_the_readmes_links():

@@ -12,7 +12,7 @@ import pytest
 import aegis_sdk as aegis
 from tests.conftest import slowness, until
 
-pytestmark = [pytest.mark.any_driver, pytest.mark.both_engines]
+pytestmark = pytest.mark.any_driver
 
 
 @pytest.fixture

@@ -108,10 +108,10 @@ def test_old_tasks_are_forgotten(alone, monkeypatch):
     """Of the tasks that have ended, the latest are remembered, and no number or ID comes again."""
     from aegis_sdk.store import tasks
 
-    monkeypatch.setattr(tasks, "REMEMBERED", 2)
     made = [aegis.Task.submit("true", image="no.such.host/image", pull="never") for _ in range(4)]
     for task in made:
         assert task.wait(20).state is State.FAILED
+    monkeypatch.setattr(tasks, "REMEMBERED", 2)
     made.append(aegis.Task.submit("true", image="no.such.host/image", pull="never"))
     made[-1].wait(20)
     left = [task.id for task in aegis.Task.list()]

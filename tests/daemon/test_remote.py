@@ -140,7 +140,9 @@ def test_a_forked_child_holds_no_lease(served, monitors):
         "print(vm.id, flush=True); os.kill(os.getpid(), 9)"
     )
     environment = {**served.environment, "AEGIS_HOST": str(served.socket)}
-    program = subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, text=True)
+    program = subprocess.Popen(
+        [sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
     try:
         assert program.stdout
         assert program.stdout.readline().strip()
@@ -148,7 +150,7 @@ def test_a_forked_child_holds_no_lease(served, monitors):
         program.wait(10)
         assert until(lambda: not monitors(), 5)
     finally:
-        subprocess.run(["pkill", "-9", "-f", "--", script.splitlines()[0]], check=False)
+        os.killpg(program.pid, signal.SIGKILL)  # the child is of its session
 
 
 @pytest.mark.parametrize("seconds", [0.4, 0.8, 1.2, 1.8, 2.5])
