@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,9 +14,9 @@ from pathlib import Path
 import attrs
 
 import aegis_sdk
-from aegis_sdk import locks, sockets
+from aegis_sdk import locks
 from aegis_sdk.config import Config
-from aegis_sdk.errors import AegisError, DaemonUnavailable, InvalidValue
+from aegis_sdk.errors import DaemonUnavailable, InvalidValue
 from aegis_sdk.model import Check, DaemonStatus
 
 _PARTING = 2.0  # for the kernel to clear up behind one that was killed
@@ -27,10 +25,6 @@ _START = 300.0  # it boots what it is to boot again first
 _END = 40.0  # it gives its guests half of that
 _GLANCE = 0.05
 _RUNS_ALREADY = 3
-
-
-class _HungUp(DaemonUnavailable):
-    """It was there, and went in the midst of an answer."""
 
 
 class Daemon:
@@ -67,13 +61,13 @@ class Daemon:
 
     def status(self) -> DaemonStatus | None:
         """How it is; None if it does not run. DaemonUnavailable if it does not answer."""
-        from aegis_sdk import wire  # late: it costs more than the rest
+        from aegis_sdk.engine.exchange import BrokenOff, Exchange, NotListening  # late: it costs more than the rest
 
         try:
-            return wire.loads(self._ask("GET", "/v1/status"), DaemonStatus)
-        except (FileNotFoundError, ConnectionRefusedError):
+            return Exchange(self._socket).ask("GET", "status", shape=DaemonStatus, limit=_ANSWER)
+        except NotListening:
             return None
-        except _HungUp:  # its last moment
+        except BrokenOff:  # its last moment
             if self._until(lambda: locks.holder(self._lock) is None, _PARTING):
                 return None
             raise
@@ -102,8 +96,10 @@ class Daemon:
         self._refuse_other()
         if (pid := locks.holder(self._lock)) is None:
             return False
-        with suppress(OSError, DaemonUnavailable):  # it may be about to end, or unable to answer
-            self._ask("POST", "/v1/end", b'{"keep":%s}' % (b"true" if keep else b"false"))
+        from aegis_sdk.engine.exchange import Exchange  # late, as above
+
+        with suppress(DaemonUnavailable):  # it may be about to end, or unable to answer
+            Exchange(self._socket).tell("POST", "end", body={"keep": keep}, limit=_ANSWER)
         if self._until(lambda: locks.holder(self._lock) != pid, _END):
             return True
         self._kill(pid)
@@ -152,26 +148,6 @@ class Daemon:
             raise DaemonUnavailable(f"the daemon does not start:{said}", hint=f"{self.log} may say more")
         return said
 
-    def _ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        connection = _Connection(self._socket)
-        try:
-            connection.request(method, path, body)
-            answer = connection.getresponse()
-            said, status = answer.read(1 << 20), answer.status
-        except TimeoutError as error:
-            raise DaemonUnavailable(
-                f"the daemon at {self._socket} does not answer", hint="`aegis down` ends it"
-            ) from error
-        except (ConnectionError, http.client.HTTPException) as error:
-            if isinstance(error, ConnectionRefusedError):
-                raise
-            raise _HungUp(f"the daemon at {self._socket} has hung up: {error}", hint="try again") from error
-        finally:
-            connection.close()
-        if status < 300:
-            return said
-        raise _refusal(said)
-
     def _refuse_other(self) -> None:
         if self._socket != self._config.socket:
             raise InvalidValue(
@@ -195,24 +171,6 @@ class Daemon:
 
     def __repr__(self) -> str:
         return f"<Daemon of {self._config.home}>"
-
-
-class _Connection(http.client.HTTPConnection):
-    """HTTP with who listens at a path."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("aegisd", timeout=_ANSWER)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock: socket.socket = sockets.connect(self._path, timeout=_ANSWER)
-
-
-def _refusal(said: bytes) -> AegisError:
-    from aegis_sdk import wire  # late, as above
-
-    data = wire.parse(said)
-    return wire.error_from_json(data["error"] if isinstance(data, dict) and "error" in data else data)
 
 
 def _running(status: DaemonStatus) -> Check:

@@ -157,7 +157,8 @@ class Exchange:
             now = time.monotonic()
             if limit is not None and now - began > limit:
                 raise DaemonUnavailable(
-                    f"the daemon at {self.path} has not answered for {limit:g} s", hint="`aegis status` asks once more"
+                    f"the daemon at {self.path} does not answer: it has not answered for {limit:g} s",
+                    hint="`aegis status` asks once more, `aegis down` ends it",
                 )
             if limit is None and now - looked > _SILENCE:
                 self.tell("GET", "status", limit=_ALIVE)

@@ -51,7 +51,7 @@ MAY_IMPORT = {
     "awaiting": set(),
     "aio_files": {"awaiting", "files"},
     "aio": {"aio_files", "awaiting", "completion", "engine", "image", "output", "process", "sandbox"},
-    "daemon": {"wire"},
+    "daemon": {"engine"},
     "doctor": {"daemon", "engine", "sandbox"},
     "notebook": {"process", "sandbox"},
 }
