@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import attrs
 
 import aegis_sdk as aegis
@@ -21,8 +23,11 @@ class Advice:
         if stream == "stderr":
             self._said = (self._said + piece)[-_KEPT:]
 
-    def give(self, process: aegis.Process, code: int) -> None:
-        """Say on standard error what helps *process*, which ended with exit code *code*, if anything does."""
+    def give(self, process: aegis.Process, code: int, refused: Iterable[aegis.NetworkEvent] = ()) -> None:
+        """Say on standard error what helps *process*, which ended with exit code *code*, if anything does.
+
+        *refused* is what its guest has tried to reach meanwhile.
+        """
         completed = aegis.Completed(
             argv=process.argv,
             exit_code=code,
@@ -31,6 +36,7 @@ class Advice:
             duration=0.0,
             out_of_memory=process.out_of_memory,
             out_of_processes=process.out_of_processes,
+            refused=tuple(refused),
         )
-        if completed.hint:
-            say(f"aegis: {completed.hint}")
+        for line in completed.hint.splitlines():
+            say(f"aegis: {line}")

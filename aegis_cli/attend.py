@@ -6,7 +6,7 @@ import os
 import select
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from typing import Self
 
@@ -22,13 +22,14 @@ _LAST_OUTPUT = 15.0
 _AFTER_CTRL_C = 5.0
 _FILES = {"stdout": 1, "stderr": 2}
 Hear = Callable[[str, bytes], None]
+Tried = Callable[[], Sequence[aegis.NetworkEvent]]
 
 
-def attend(process: aegis.Process, *, tty: bool = False, timeout: float | None = None) -> int:
+def attend(process: aegis.Process, *, tty: bool = False, timeout: float | None = None, tried: Tried = tuple) -> int:
     """Pass input and output on until *process* has ended; the exit code that says how.
 
     With *tty* it has our terminal; it is ended after *timeout* seconds. Before it has begun, Ctrl-C is not for it, but
-    a KeyboardInterrupt.
+    a KeyboardInterrupt. If it fails, *tried* is asked for what its guest has tried to reach.
     """
     advice = Advice()
     lent = process.pid is not None and tty  # what could not be started has only words for us
@@ -40,8 +41,14 @@ def attend(process: aegis.Process, *, tty: bool = False, timeout: float | None =
         if limit.reached:
             say(f"aegis: timed out after {limit.seconds:g} s")
             return _TIMED_OUT
-    advice.give(process, code)
+    advice.give(process, code, _heard(tried) if code else ())
     return code
+
+
+def _heard(tried: Tried) -> Sequence[aegis.NetworkEvent]:
+    with suppress(aegis.AegisError):  # which must not hide how the command ended
+        return tried()
+    return ()
 
 
 class _Limit:

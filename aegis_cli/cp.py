@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import click
 
 import aegis_sdk as aegis
-from aegis_cli import words
+from aegis_cli import named, words
 from aegis_cli.attend import write
 
 # A path of this machine with a colon in it begins with a slash or a dot, which no name does.
@@ -25,6 +25,7 @@ _CHUNK = 1 << 20
 def cp(*, user: str | None, source: str, destination: str) -> None:
     """Copy a file or a tree between this machine and a guest of the daemon's, whose paths are written NAME:PATH.
 
+    NAME is a sandbox, or an app, which is woken first.
     A directory becomes DESTINATION, merged with one that is there; a file becomes it, or goes into it if it is a
     directory or ends with a slash. Modes, times and links survive. A single `-` is standard input or output.
     """
@@ -32,13 +33,9 @@ def cp(*, user: str | None, source: str, destination: str) -> None:
     if bool(there) == bool(here):
         raise click.UsageError("One of SOURCE and DESTINATION is to be in a guest: write it as NAME:PATH.")
     if there:
-        _out(_files(there["name"]), there["path"], destination, user=user)
+        _out(named.guest(there["name"]).files, there["path"], destination, user=user)
     elif here:
-        _into(_files(here["name"]), source, here["path"], user=user)
-
-
-def _files(name: str) -> aegis.Files:
-    return aegis.Sandbox.get(name, engine=aegis.connect()).files
+        _into(named.guest(here["name"]).files, source, here["path"], user=user)
 
 
 def _into(files: aegis.Files, source: str, path: str, *, user: str | None) -> None:

@@ -59,5 +59,6 @@ def _show(found: aegis.DaemonStatus) -> None:
         f"aegisd {words.printable(found.version)} runs as process {found.pid}, started {words.ago(found.started)}"
     )
     click.echo(f"home       {words.printable(found.home)}")
+    click.echo(f"router     {words.printable(found.router or found.router_fault)}")
     click.echo(f"sandboxes  {found.sandboxes} running")
     click.echo(f"tasks      {found.running_tasks} running, {found.queued_tasks} queued")

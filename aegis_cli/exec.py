@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import click
 
 import aegis_sdk as aegis
-from aegis_cli import terminal
+from aegis_cli import named, terminal
 from aegis_cli.attend import attend
 from aegis_cli.guest_options import Manner, command_options
 
@@ -24,7 +25,8 @@ from aegis_cli.guest_options import Manner, command_options
 def exec_(*, manner: Manner, tty: bool, timeout: float | None, name: str, command: Sequence[str]) -> int:
     """Run COMMAND in the guest NAME of the daemon's, and exit with its exit code, as `aegis run` does.
 
-    The guest runs on, also if this command is ended: then COMMAND ends alone.
+    NAME is a sandbox, or an app, which is woken first. The guest runs on, also if this command is ended: then COMMAND
+    ends alone.
     """
     command = command[command[0] == "--" :]
     if not command:
@@ -33,6 +35,11 @@ def exec_(*, manner: Manner, tty: bool, timeout: float | None, name: str, comman
         raise click.BadParameter("it must be more than 0 seconds", param_hint="--timeout")
     if tty:
         terminal.required("-t")
-    vm = aegis.Sandbox.get(name, engine=aegis.connect())
+    vm = named.guest(name)
+    began = time.time()
     with manner.start(vm, *command, tty=terminal.size() if tty else False) as process:
-        return attend(process, tty=tty, timeout=timeout)
+        return attend(process, tty=tty, timeout=timeout, tried=lambda: _since(began, vm.network.events()))
+
+
+def _since(began: float, events: Sequence[aegis.NetworkEvent]) -> list[aegis.NetworkEvent]:
+    return [event for event in events if event.time >= began]

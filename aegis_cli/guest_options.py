@@ -11,6 +11,7 @@ import click
 
 import aegis_sdk as aegis
 from aegis_cli import volume
+from aegis_cli.network_options import NETWORK_OPTIONS, network_of
 from aegis_cli.progress import progress_on_stderr
 
 _OF_COMMANDS = (
@@ -37,6 +38,7 @@ _OF_MACHINES = (
         metavar="SOURCE:TARGET[:ro]",
         help="Show it a directory of this machine.",
     ),
+    *NETWORK_OPTIONS,
     click.option("--writable", is_flag=True, help="Let the command write everywhere; what it writes is thrown away."),
     click.option("--nested", is_flag=True, help="Give the guest a /dev/kvm: it can run machines of its own."),
     click.option("--driver", metavar="NAME", help="What boots the guest: auto, libkrun or qemu."),
@@ -51,7 +53,12 @@ _OF_MACHINES = (
 )
 
 
-def _environment(words: Sequence[str]) -> dict[str, str]:
+#: What has another name, or no meaning, where a task is asked for.
+_NOT_A_TASKS = ("quiet", "network", "allow", "deny", "allow_host")
+
+
+def environment(words: Sequence[str]) -> dict[str, str]:
+    """What the words of all ``--env`` mean."""
     return dict(_variable(word) for word in words)
 
 
@@ -66,7 +73,7 @@ def _variable(word: str) -> tuple[str, str]:
 class Manner:
     """How a command is to run in a guest."""
 
-    env: dict[str, str] = attrs.field(converter=_environment)
+    env: dict[str, str] = attrs.field(converter=environment)
     cwd: str | None
     user: str | None
 
@@ -84,11 +91,21 @@ class Machine:
     disk: int | None
     processes: int | None
     mounts: list[aegis.Mount] = attrs.field(converter=volume.mounts)
+    network: str | None
+    allow: tuple[str, ...]
+    deny: tuple[str, ...]
+    allow_host: tuple[str, ...]
     writable: bool
     nested: bool
     driver: str | None
     pull: str
     quiet: bool
+
+    @property
+    def reach(self) -> aegis.Network:
+        """What it may reach."""
+        asked = network_of(network=self.network, allow=self.allow, deny=self.deny, allow_host=self.allow_host)
+        return asked or aegis.Network()
 
     def image(self, reference: str, *, engine: aegis.Engine | None = None) -> aegis.Image:
         """The image, pulled before if that is to be."""
@@ -104,6 +121,7 @@ class Machine:
             disk=self.disk,
             processes=self.processes,
             mounts=self.mounts,
+            network=self.reach,
             writable=self.writable,
             nested=self.nested,
             driver=self.driver,
@@ -130,13 +148,14 @@ class Guest:
 
     def submit(self, *command: str, image: str | aegis.Image, **options: Any) -> aegis.Task:  # Any: as Task.submit has
         """A task that runs a command in a fresh guest with that image."""
-        asked = attrs.asdict(self.machine, recurse=False, filter=lambda field, _: field.name != "quiet")
+        asked = attrs.asdict(self.machine, recurse=False, filter=lambda field, _: field.name not in _NOT_A_TASKS)
         return aegis.Task.submit(
             *command,
             image=image,
             env=self.manner.env,
             cwd=self.manner.cwd,
             user=self.manner.user,
+            network=self.machine.reach,
             **asked,
             **options,
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from typing import IO
 
 import click
 
@@ -13,11 +14,13 @@ import aegis_sdk as aegis
 from aegis_cli import terminal
 from aegis_cli.attend import attend
 from aegis_cli.guest_options import Guest, guest_options
+from aegis_cli.network_log import written
 from aegis_cli.words import say
 
 #: What a task that ran out of time comes to, and one that Aegis has failed or somebody has cancelled.
 TIMED_OUT, FAILED = 124, 125
 _USUAL = 900.0
+_GLANCE = 0.1
 _PATIENCE = 1.0  # seconds until one who waits is told what for
 
 
@@ -43,6 +46,18 @@ class _Limit(click.ParamType[float]):
 )
 @click.option("-t", "--tty", is_flag=True, help="Give the command this terminal: as in `aegis run -it vi /tmp/x`.")
 @click.option("-d", "--detach", is_flag=True, help="Print the task's ID, and leave it to the daemon.")
+@click.option(
+    "--expose",
+    multiple=True,
+    metavar="PORT[/tcp]",
+    help="Have that port of it be reached while it runs; HTTP by the router, or LOCAL:PORT/tcp.",
+)
+@click.option(
+    "--network-log",
+    type=click.File("w", encoding="utf-8", lazy=False),
+    metavar="FILE",
+    help="Write there what the guest tried to reach, each attempt a line of JSON.",
+)
 @click.option("--app", metavar="APP", help="Run it with the secrets and the workspace of that app.")
 @click.option(
     "--timeout",
@@ -57,6 +72,8 @@ def run(
     guest: Guest,
     tty: bool,
     detach: bool,
+    expose: Sequence[str],
+    network_log: IO[str] | None,
     app: str | None,
     timeout: float | None,
     image: str,
@@ -74,7 +91,10 @@ def run(
             raise click.UsageError(
                 "A command that is left to itself has no terminal: -t and --detach exclude each other."
             )
-        click.echo(guest.submit(*command, image=image, app=app, timeout=seconds, engine=aegis.connect()).id)
+        if network_log:
+            raise click.UsageError("What is left to itself has its log: `aegis task logs --network ID`.")
+        engine = aegis.connect()
+        click.echo(guest.submit(*command, image=image, expose=expose, app=app, timeout=seconds, engine=engine).id)
         return 0
     if tty:
         terminal.required("-t")
@@ -83,14 +103,17 @@ def run(
     if not command and not pulled.info.config.entrypoint + pulled.info.config.command:
         raise click.UsageError(f"No command was given, and the image {image} has none of its own.")
     size = terminal.size() if tty else False
-    task = guest.submit(*command, image=pulled, app=app, timeout=seconds, attached=True, tty=size, engine=engine)
-    return _attended(task, tty=tty)
+    task = guest.submit(
+        *command, image=pulled, expose=expose, app=app, timeout=seconds, attached=True, tty=size, engine=engine
+    )
+    with written(task, network_log) if network_log else nullcontext():
+        return _attended(task, tty=tty, exposed=bool(expose))
 
 
-def _attended(task: aegis.Task, *, tty: bool) -> int:
-    with task.process as process, _told_of_queue(task):
+def _attended(task: aegis.Task, *, tty: bool, exposed: bool) -> int:
+    with task.process as process, _told_of_queue(task), _told_of_addresses(task) if exposed else nullcontext():
         try:
-            code = attend(process, tty=tty)
+            code = attend(process, tty=tty, tried=task.network_events)
         except aegis.TaskFailed:
             if task.state is not aegis.TaskState.TIMED_OUT:
                 raise
@@ -114,6 +137,29 @@ def _tell_of_queue(task: aegis.Task) -> None:
     with suppress(aegis.AegisError):  # the thread that waits for the task says it
         if task.state is aegis.TaskState.QUEUED:
             say("aegis: waiting for other tasks to end (`aegis task list`)")
+
+
+@contextmanager
+def _told_of_addresses(task: aegis.Task) -> Iterator[None]:
+    """Say where the task is reached, as soon as it is."""
+    over = threading.Event()
+    teller = threading.Thread(target=_tell_of_addresses, args=(task, over), daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        over.set()
+        teller.join()
+
+
+def _tell_of_addresses(task: aegis.Task, over: threading.Event) -> None:
+    with suppress(aegis.AegisError):  # as above
+        while (info := task.info()).state is aegis.TaskState.QUEUED:
+            if over.wait(_GLANCE):
+                return
+        for address in (info.url, *(f"{at} ({port})" for port, at in info.addresses.items())):
+            if address:
+                say(f"aegis: {address}")
 
 
 def ended_badly(info: aegis.TaskInfo) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import attrs
 import click
@@ -23,16 +24,27 @@ def sandbox() -> None:
 
 @sandbox.command()
 @click.option("--name", help="Up to 63 lower-case letters, digits and hyphens.")
+@click.option(
+    "--expose",
+    multiple=True,
+    metavar="PORT",
+    help="Have a port of it be reached, as by `aegis sandbox expose`, until it ends.",
+)
 @machine_options
 @_as_json
 @click.argument("image", default="base")
-def create(*, name: str | None, machine: Machine, as_json: bool, image: str) -> None:
+def create(*, name: str | None, expose: Sequence[str], machine: Machine, as_json: bool, image: str) -> None:
     """Boot a guest of IMAGE that is kept until it is removed, and print its name, or its ID if it has none."""
+    ports = [aegis.Port.of(port) for port in expose]
     made = machine.boot(machine.image(image, engine=aegis.connect()), name=name, keep=True)
+    with _removed_on_error(made):
+        addresses = [_exposed(made, port) for port in ports]
     if as_json:
         _print_json(_described(made.info()))
     else:
         click.echo(made.name or made.id)
+        for address in addresses:
+            words.say(f"aegis: {address}")
 
 
 @sandbox.command("list")
@@ -78,6 +90,29 @@ def start(*, name: str) -> None:
 
 
 @sandbox.command()
+@click.argument("name")
+@click.argument("ports", nargs=-1, required=True, metavar="PORT...")
+def expose(*, name: str, ports: Sequence[str]) -> None:
+    """Have ports of the guest NAME be reached from this machine until it ends, and print where.
+
+    PORT is for HTTP, by the router; PORT/tcp has a local port that is free, LOCAL:PORT/tcp that one.
+    """
+    found = _get(name)
+    for port in [aegis.Port.of(port) for port in ports]:
+        click.echo(_exposed(found, port))
+
+
+@sandbox.command()
+@click.argument("name")
+@click.argument("ports", nargs=-1, required=True, metavar="PORT...")
+def conceal(*, name: str, ports: Sequence[str]) -> None:
+    """Have ports of the guest NAME be reached no more, which are written as for `expose`."""
+    found = _get(name)
+    for port in [aegis.Port.of(port) for port in ports]:
+        found.conceal(port.number, protocol=port.protocol)
+
+
+@sandbox.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 def remove(*, names: Sequence[str]) -> int:
     """End guests at once, and forget them; exit with 1 if one of them could not be removed."""
@@ -97,6 +132,19 @@ def _get(name: str) -> aegis.Sandbox:
     return aegis.Sandbox.get(name, engine=aegis.connect())
 
 
+def _exposed(found: aegis.Sandbox, port: aegis.Port) -> str:
+    return found.expose(port.number, protocol=port.protocol, local=port.local)
+
+
+@contextmanager
+def _removed_on_error(made: aegis.Sandbox) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        made.remove()
+        raise
+
+
 def _facts(info: aegis.SandboxInfo) -> Iterator[tuple[str, str]]:
     yield "name", info.name or "it has none"
     yield "id", info.id
@@ -106,10 +154,13 @@ def _facts(info: aegis.SandboxInfo) -> Iterator[tuple[str, str]]:
     yield "created", words.ago(info.created)
     yield "memory", f"{info.memory} MiB"
     yield "processors", str(info.cpus)
+    yield "network", str(info.network)
     yield "driver", f"{info.driver} ({info.accelerator}): {info.driver_reason}"
     yield "kernel", info.kernel
     if info.pid is not None:
         yield "process", str(info.pid)
+    for port, address in info.addresses.items():
+        yield f"port {port}", address
     if info.memory_used is not None:
         yield "takes", words.size(info.memory_used)
 

@@ -6,7 +6,7 @@ import click
 from click.core import ParameterSource
 
 import aegis_sdk as aegis
-from aegis_cli import terminal
+from aegis_cli import named, terminal
 from aegis_cli.attend import attend
 from aegis_cli.guest_options import Guest, guest_options
 
@@ -15,7 +15,7 @@ _NOT_THERE = (126, 127)
 
 
 @click.command
-@click.option("--name", help="Not in a fresh guest, but in this one of the daemon's, which runs on afterwards.")
+@click.option("--name", help="Not in a fresh guest, but in that sandbox or app of the daemon's, which runs on.")
 @guest_options
 @click.argument("image", required=False)
 @click.pass_context
@@ -28,7 +28,7 @@ def shell(context: click.Context, *, name: str | None, guest: Guest, image: str 
     terminal.required("A shell")
     if name is not None:
         _refuse_what_is_for_fresh_guests(context)
-        vm = aegis.Sandbox.get(name, engine=aegis.connect())
+        vm = named.guest(name)
         with _shell(vm, guest, vm.info().config) as process:
             return attend(process, tty=True)
     pulled = guest.image(image or "base")

@@ -12,6 +12,7 @@ import aegis_sdk as aegis
 from aegis_cli import words
 from aegis_cli.attend import write
 from aegis_cli.commands import Commands
+from aegis_cli.logs import chosen, network_option
 from aegis_cli.run import FAILED, ended_badly
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -57,11 +58,12 @@ def info(*, id: str, as_json: bool) -> None:
 @click.option("--since", type=click.IntRange(min=0), default=0, metavar="N", help="Leave out the first N entries.")
 @click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Show only the last N entries that are there.")
 @click.option("--timestamps", is_flag=True, help="Put the time and the source before each line.")
+@network_option
 @click.argument("id")
-def logs(*, id: str, follow: bool, since: int, tail: int | None, timestamps: bool) -> None:
+def logs(*, id: str, follow: bool, since: int, tail: int | None, timestamps: bool, network: bool) -> None:
     """Show what a task has said: its output on standard output, all else on standard error."""
     started: dict[str, bool] = {}  # whether a source is in the middle of a line
-    for entry in _task(id).logs(follow=follow, since=since, tail=tail):
+    for entry in chosen(_task(id).logs, network=network, follow=follow, since=since, tail=tail):
         head = b""
         if timestamps and not started.get(entry.source):
             head = f"{_moment(entry.time)} {entry.source} ".encode()

@@ -24,8 +24,8 @@ def say(text: str) -> None:
 
 
 def printable(text: str) -> str:
-    """*text* on one line, without what could do something to a terminal but print."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    """*text* on one line, without what could do something to a terminal but print; its tabs are spaces."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text.expandtabs())
 
 
 def size(count: int) -> str:

@@ -8,8 +8,10 @@ from typing import Any
 import attrs
 
 from aegis_sdk.errors import InvalidValue
-from aegis_sdk.model import Ending, SandboxSpec, TaskSpec
+from aegis_sdk.model import AppSpec, Ending, Network, SandboxSpec, TaskSpec
 from aegis_sdk.model.image import PULL_POLICIES
+from aegis_sdk.model.network import MODES
+from aegis_sdk.model.port import PROTOCOLS
 
 _DAY = 86400
 _YEARS = 100 * 365 * _DAY
@@ -63,6 +65,18 @@ class NewTask(TaskSpec):
 
 def _same(value: Any, shape: type[Any]) -> dict[str, Any]:
     return {field.name: getattr(value, field.name) for field in attrs.fields(shape)}
+
+
+@attrs.frozen(kw_only=True)
+class NewNetwork(Network):
+    """What a sandbox may reach from here on; its mode is to be said, so that nothing said by mistake opens anything."""
+
+    mode: str = _one_of(*MODES)
+
+    @property
+    def network(self) -> Network:
+        """It as the SDK has it."""
+        return Network(**_same(self, Network))
 
 
 @attrs.frozen(kw_only=True)
@@ -140,6 +154,21 @@ class Ends:
 
 
 @attrs.frozen(kw_only=True)
+class OnePort:
+    """A port of a guest that is exposed."""
+
+    number: int = limited(1, 65_535)
+    protocol: str = _one_of(*PROTOCOLS, default="http")
+
+
+@attrs.frozen(kw_only=True)
+class Address:
+    """Where a port of a guest is reached: a URL, or an address of this machine and a port."""
+
+    address: str
+
+
+@attrs.frozen(kw_only=True)
 class Console:
     """The end of what a guest's console has said."""
 
@@ -187,10 +216,43 @@ class Prune:
 
 
 @attrs.frozen(kw_only=True)
-class NewApp:
-    """A new app."""
+class NewApp(AppSpec):
+    """A new app: its name, and what its first release is to be."""
 
     name: str
+
+    @property
+    def spec(self) -> AppSpec:
+        """It without the name."""
+        return AppSpec(**_same(self, AppSpec))
+
+
+@attrs.frozen(kw_only=True)
+class Publish:
+    """What the new release is to be called, by those who do not want its ID."""
+
+    label: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Release:
+    """One of an app's releases, by label or ID, in the place of the one that is meant by default."""
+
+    release: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Serve(Release):
+    """Which release is to serve, by default the newest; and whether *beside* those that do, or in their place."""
+
+    beside: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class LogsOfRelease(Logs):
+    """Which entries of a log: of the instance of *release*, a label or an ID, or of the one meant by default."""
+
+    release: str | None = None
 
 
 @attrs.frozen(kw_only=True)

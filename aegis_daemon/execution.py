@@ -5,12 +5,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Self
+from typing import Protocol, Self
 
 from aegis_daemon.bodies import Ended, Exited, NewCommand, Stderr, Stdout
 from aegis_sdk import InputClosed, Sandbox
 from aegis_sdk.engine.base import Engine
 from aegis_sdk.errors import AegisError
+
+
+class Hearer(Protocol):
+    """Who writes down what a command says."""
+
+    def feed(self, source: str, data: bytes) -> None:
+        """Take what comes next."""
+
 
 Line = Stdout | Stderr | Exited
 
@@ -18,7 +26,8 @@ Line = Stdout | Stderr | Exited
 class Execution:
     """The lines that a command gives; any thread may close it, which ends the command and whoever waits for a line."""
 
-    def __init__(self, engine: Engine, sandbox: str, asked: NewCommand) -> None:
+    def __init__(self, engine: Engine, sandbox: str, asked: NewCommand, *, log: Hearer | None = None) -> None:
+        self._log = log
         self._sandbox = Sandbox.get(sandbox, engine=engine)
         self._process = self._sandbox.start(
             *asked.command, stdin=bool(asked.input), env=asked.env, cwd=asked.cwd, user=asked.user
@@ -45,11 +54,11 @@ class Execution:
     def _told(self, timeout: float | None) -> Iterator[Line]:
         timed_out = False
         try:
-            yield from map(_piece, self._process.output(timeout))
+            yield from map(self._piece, self._process.output(timeout))
         except TimeoutError:
             timed_out = True
             self._process.end()
-            yield from map(_piece, self._process.output())
+            yield from map(self._piece, self._process.output())
         yield Exited(
             exit=Ended(
                 exit_code=self._process.wait(),
@@ -60,7 +69,8 @@ class Execution:
             )
         )
 
-
-def _piece(said: tuple[str, bytes]) -> Line:
-    name, piece = said
-    return Stdout(stdout=piece) if name == "stdout" else Stderr(stderr=piece)
+    def _piece(self, said: tuple[str, bytes]) -> Line:
+        name, piece = said
+        if self._log:
+            self._log.feed("exec", piece)
+        return Stdout(stdout=piece) if name == "stdout" else Stderr(stderr=piece)

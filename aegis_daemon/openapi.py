@@ -30,7 +30,7 @@ _ERROR: Schema = {
 
 def describe(operations: Iterable[Operation], *, version: str) -> dict[str, Any]:
     """The description of *operations*, as what JSON holds."""
-    answers, requests = Schemas(whole=True), Schemas(whole=False)
+    answers, requests = Schemas(whole=True), Schemas(whole=False, ending="Request")
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, requests, answers)

@@ -9,8 +9,9 @@ from typing import Any, Union, get_args, get_origin
 
 import attrs
 
-from aegis_sdk.model import SandboxSpec, TerminalSize
+from aegis_sdk.model import AppSpec, Port, Readiness, SandboxSpec, TaskSpec, TerminalSize
 from aegis_sdk.model.image import PULL_POLICIES
+from aegis_sdk.model.port import MAXIMUM_PORTS, PROTOCOLS
 from aegis_sdk.model.sandbox import MAXIMUM_CPUS, MAXIMUM_PROCESSES, MINIMUM_MEMORY, MINIMUM_PROCESSES
 from aegis_sdk.mount import MAXIMUM_MOUNTS
 
@@ -31,6 +32,16 @@ _LIMITS: dict[tuple[type[Any], str], Schema] = {
     (SandboxSpec, "image"): {"minLength": 1},
     (SandboxSpec, "pull"): {"enum": list(PULL_POLICIES)},
     (SandboxSpec, "mounts"): {"maxItems": MAXIMUM_MOUNTS},
+    (AppSpec, "expose"): {"maxItems": MAXIMUM_PORTS},
+    (TaskSpec, "expose"): {"maxItems": MAXIMUM_PORTS},
+    (AppSpec, "idle"): {"exclusiveMinimum": 0},
+    (AppSpec, "stop_after"): {"exclusiveMinimum": 0},
+    (Port, "number"): {"minimum": 1, "maximum": 65_535},
+    (Port, "local"): {"minimum": 1, "maximum": 65_535},
+    (Port, "protocol"): {"enum": list(PROTOCOLS)},
+    (Readiness, "port"): {"minimum": 1, "maximum": 65_535},
+    (Readiness, "interval"): {"exclusiveMinimum": 0, "maximum": 3600},
+    (Readiness, "timeout"): {"exclusiveMinimum": 0, "maximum": 3600},
     (TerminalSize, "rows"): {"minimum": 1, "maximum": (1 << 16) - 1},
     (TerminalSize, "cols"): {"minimum": 1, "maximum": (1 << 16) - 1},
 }
@@ -38,9 +49,13 @@ _LIMITS: dict[tuple[type[Any], str], Schema] = {
 
 @attrs.frozen
 class Schemas:
-    """The schemas of values, each defined once under its name; answers have all their fields, requests those needed."""
+    """The schemas of values, each defined once under its name; answers have all their fields, requests those needed.
+
+    So one that is in both has two: in requests its name has *ending* behind it.
+    """
 
     whole: bool
+    ending: str = ""
     defined: dict[str, Schema] = attrs.field(factory=dict)
 
     def of(self, shape: Any) -> Schema:
@@ -72,7 +87,7 @@ class Schemas:
         return found
 
     def _reference(self, shape: type[Any]) -> Schema:
-        name = shape.__name__
+        name = shape.__name__ + self.ending
         if name not in self.defined:
             self.defined[name] = {}  # so that one which holds itself is found
             self.defined[name] = self._object(shape)

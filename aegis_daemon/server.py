@@ -136,6 +136,12 @@ async def _end(threads: Threads, engine: LocalEngine, *, again: bool) -> None:
 def _take_up(engine: LocalEngine, over: asyncio.Event) -> None:
     """Go on where the daemon before this one has ended: tasks that it ran have failed, sandboxes may be wanted."""
     engine.tasks.list()
+    try:
+        engine.ingress.open()
+    except AegisError as error:
+        _log.error("the router does not run: %s", error)
+    for app, fault in engine.serving.faults.items():
+        _log.error("app %s is not served as it was: %s", app, fault)
     for sandbox in engine.wanted():
         if over.is_set():
             return
@@ -172,4 +178,6 @@ def _status(engine: LocalEngine, config: Config, started: float) -> DaemonStatus
         sandboxes=running,
         running_tasks=states.count(TaskState.RUNNING),
         queued_tasks=states.count(TaskState.QUEUED),
+        router=engine.ingress.url,
+        router_fault=engine.ingress.fault,
     )

@@ -12,6 +12,7 @@ How it is built, from what users hold down to the guest:
 - ``notebook``: the face in IPython and Jupyter;
 - ``engine``: everything the system can do, as a dozen verbs; ``engine.local`` does it in this process;
 - ``drivers``: what boots a microVM and gives back connections to it; ``images``: what fills its disks;
+- ``routing``: the one way in, to the ports of apps; ``network``: the one way out, judged by the guest's policy;
 - ``hookspecs``, ``plugins``, ``guarded``: what others can add, how it is found, and kept from breaking the rest;
 - ``guest``: talking to the harness, PID 1 of every guest, over one connection a call;
 - ``model``, ``mount``, ``arguments``, ``hints``, ``errors``, ``config``, ``artifacts``, ``packages``, ``display``,
@@ -26,9 +27,10 @@ import importlib
 
 TYPE_CHECKING = False  # type checkers take it for true; the one in typing costs half of this import
 if TYPE_CHECKING:
-    from aegis_sdk.aio import AsyncOutput, AsyncProcess, AsyncSandbox
+    from aegis_sdk.aio import AsyncGuestNetwork, AsyncOutput, AsyncProcess, AsyncSandbox
     from aegis_sdk.aio_files import AsyncFile, AsyncFiles, AsyncWatch
     from aegis_sdk.app import App, AppSecrets
+    from aegis_sdk.app_options import AppOptions
     from aegis_sdk.daemon import Daemon
     from aegis_sdk.doctor import diagnose, list_plugins, mend
     from aegis_sdk.engine.base import Engine
@@ -65,28 +67,35 @@ if TYPE_CHECKING:
         NoSpace,
         NotDirectory,
         NotFound,
+        NotServed,
         OutputNotRead,
+        PortTaken,
         ProtocolViolation,
         ReadOnlyFiles,
         RegistryDenied,
         RegistryFailed,
+        ReleaseNotFound,
         SandboxClosed,
         SandboxNotFound,
         SecretNotFound,
         SecretUnreadable,
+        ServerFailed,
         StoreFailed,
         TaskFailed,
         TaskNotFound,
         Unavailable,
     )
     from aegis_sdk.files import Files, Watch
+    from aegis_sdk.guest_network import GuestNetwork
     from aegis_sdk.hookspecs import hookimpl
     from aegis_sdk.image import Image
     from aegis_sdk.images.base import Entry, FoundImage, ImageSource, Kind, Layer
     from aegis_sdk.images.layers.tar import TarLayer
     from aegis_sdk.images.tree import Metadata
+    from aegis_sdk.instance import Instance
     from aegis_sdk.model import (
         AppInfo,
+        AppSpec,
         Cause,
         Check,
         Completed,
@@ -94,11 +103,18 @@ if TYPE_CHECKING:
         Ending,
         ImageConfig,
         ImageInfo,
+        InstanceInfo,
+        InstanceState,
         LayerInfo,
         LogEntry,
+        Network,
+        NetworkEvent,
         PluginInfo,
+        Port,
         Progress,
         Pruned,
+        Readiness,
+        ReleaseInfo,
         SandboxInfo,
         SecretInfo,
         State,
@@ -108,6 +124,9 @@ if TYPE_CHECKING:
     from aegis_sdk.mount import Mount
     from aegis_sdk.output import Output
     from aegis_sdk.process import Process
+    from aegis_sdk.routing.base import Redirect, RoutingPolicy, Serve, ServedApp, ServedInstance
+    from aegis_sdk.routing.heads import RequestHead
+    from aegis_sdk.routing.refusals import Refuse
     from aegis_sdk.sandbox import Sandbox
     from aegis_sdk.secret import Secret
     from aegis_sdk.task import Task
@@ -119,10 +138,13 @@ __all__ = [
     "App",
     "AppInfo",
     "AppNotFound",
+    "AppOptions",
     "AppSecrets",
+    "AppSpec",
     "ArchitectureNotFound",
     "AsyncFile",
     "AsyncFiles",
+    "AsyncGuestNetwork",
     "AsyncOutput",
     "AsyncProcess",
     "AsyncSandbox",
@@ -151,6 +173,7 @@ __all__ = [
     "Files",
     "FoundImage",
     "GuestDied",
+    "GuestNetwork",
     "GuestNotResponding",
     "HarnessNotFound",
     "Image",
@@ -162,6 +185,9 @@ __all__ = [
     "ImageNotFound",
     "ImageSource",
     "InputClosed",
+    "Instance",
+    "InstanceInfo",
+    "InstanceState",
     "InvalidValue",
     "IsDirectory",
     "KernelNotFound",
@@ -173,19 +199,31 @@ __all__ = [
     "Metadata",
     "Mount",
     "NameTaken",
+    "Network",
+    "NetworkEvent",
     "NoSpace",
     "NotDirectory",
     "NotFound",
+    "NotServed",
     "Output",
     "OutputNotRead",
     "PluginInfo",
+    "Port",
+    "PortTaken",
     "Process",
     "Progress",
     "ProtocolViolation",
     "Pruned",
     "ReadOnlyFiles",
+    "Readiness",
+    "Redirect",
+    "Refuse",
     "RegistryDenied",
     "RegistryFailed",
+    "ReleaseInfo",
+    "ReleaseNotFound",
+    "RequestHead",
+    "RoutingPolicy",
     "Sandbox",
     "SandboxClosed",
     "SandboxInfo",
@@ -194,6 +232,10 @@ __all__ = [
     "SecretInfo",
     "SecretNotFound",
     "SecretUnreadable",
+    "Serve",
+    "ServedApp",
+    "ServedInstance",
+    "ServerFailed",
     "State",
     "StoreFailed",
     "TarLayer",
@@ -214,22 +256,26 @@ __all__ = [
 ]
 
 _HOMES = {
-    "aio": ("AsyncOutput", "AsyncProcess", "AsyncSandbox"),
+    "aio": ("AsyncGuestNetwork", "AsyncOutput", "AsyncProcess", "AsyncSandbox"),
     "aio_files": ("AsyncFile", "AsyncFiles", "AsyncWatch"),
     "app": ("App", "AppSecrets"),
+    "app_options": ("AppOptions",),
     "daemon": ("Daemon",),
     "doctor": ("diagnose", "list_plugins", "mend"),
     "engine.base": ("Engine",),
     "engine.connect": ("connect", "engine_of_home"),
     "entries": ("Change", "FileInfo", "Transferred"),
     "files": ("Files", "Watch"),
+    "guest_network": ("GuestNetwork",),
     "hookspecs": ("hookimpl",),
     "image": ("Image",),
+    "instance": ("Instance",),
     "images.base": ("Entry", "FoundImage", "ImageSource", "Kind", "Layer"),
     "images.layers.tar": ("TarLayer",),
     "images.tree": ("Metadata",),
     "model": (
         "AppInfo",
+        "AppSpec",
         "Cause",
         "Check",
         "Completed",
@@ -237,11 +283,18 @@ _HOMES = {
         "Ending",
         "ImageConfig",
         "ImageInfo",
+        "InstanceInfo",
+        "InstanceState",
         "LayerInfo",
         "LogEntry",
+        "Network",
+        "NetworkEvent",
         "PluginInfo",
+        "Port",
         "Progress",
         "Pruned",
+        "Readiness",
+        "ReleaseInfo",
         "SandboxInfo",
         "SecretInfo",
         "State",
@@ -251,6 +304,9 @@ _HOMES = {
     "mount": ("Mount",),
     "output": ("Output",),
     "process": ("Process",),
+    "routing.base": ("Redirect", "RoutingPolicy", "Serve", "ServedApp", "ServedInstance"),
+    "routing.heads": ("RequestHead",),
+    "routing.refusals": ("Refuse",),
     "sandbox": ("Sandbox",),
     "task": ("Task",),
     "secret": ("Secret",),

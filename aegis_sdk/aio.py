@@ -6,22 +6,24 @@ import asyncio
 import builtins
 import inspect
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Self, Unpack
 
 from aegis_sdk.aio_files import AsyncFiles
 from aegis_sdk.awaiting import awaitable, each, in_thread
-from aegis_sdk.completion import listeners
+from aegis_sdk.completion import checked, listeners
 from aegis_sdk.engine.base import Engine
 from aegis_sdk.errors import SandboxClosed
+from aegis_sdk.guest_network import GuestNetwork, explained
 from aegis_sdk.image import Image, listener
-from aegis_sdk.model import Completed, LogEntry, Progress
+from aegis_sdk.model import Completed, LogEntry, Network, Progress
 from aegis_sdk.mount import Mounts
 from aegis_sdk.output import Output, Tell
 from aegis_sdk.process import Process, StreamName, deadline_after, to_bytes
-from aegis_sdk.sandbox import Options, Sandbox, checked
+from aegis_sdk.sandbox import Options, Sandbox
 
 
 class AsyncOutput:
@@ -101,6 +103,24 @@ class AsyncProcess:
         return self.sync._repr_html_()
 
 
+class AsyncGuestNetwork:
+    """The network of a sandbox, as ``GuestNetwork``."""
+
+    def __init__(self, sync: GuestNetwork) -> None:
+        self.sync = sync
+
+    events = awaitable(GuestNetwork.events)
+    update = awaitable(GuestNetwork.update)
+
+    @property
+    def policy(self) -> Coroutine[None, None, Network]:
+        """What it may reach now: ``await vm.network.policy``."""
+        return self._policy()
+
+    async def _policy(self) -> Network:
+        return await in_thread(lambda: self.sync.policy)
+
+
 class AsyncSandbox:
     """A microVM of its own, as ``Sandbox``; it boots when its ``async with`` block is entered."""
 
@@ -118,6 +138,7 @@ class AsyncSandbox:
         driver: str | None = None,
         nested: bool = False,
         mounts: Mounts = (),
+        network: str | Network = "public",
         name: str | None = None,
         keep: bool = False,
         engine: Engine | None = None,
@@ -134,6 +155,7 @@ class AsyncSandbox:
             driver=driver,
             nested=nested,
             mounts=mounts,
+            network=network,
             name=name,
             keep=keep,
             engine=engine,
@@ -172,6 +194,8 @@ class AsyncSandbox:
         return made
 
     boot = awaitable(Sandbox.boot)
+    conceal = awaitable(Sandbox.conceal)
+    expose = awaitable(Sandbox.expose)
     info = awaitable(Sandbox.info)
     logs = awaitable(Sandbox.logs)
     kill = awaitable(Sandbox.kill)
@@ -205,6 +229,11 @@ class AsyncSandbox:
         """Its files, as ``Sandbox.files``, with ``await``."""
         return AsyncFiles(self.sync.files)
 
+    @property
+    def network(self) -> AsyncGuestNetwork:
+        """What it may reach, as ``Sandbox.network``: ``await vm.network.events()``."""
+        return AsyncGuestNetwork(self.sync.network)
+
     def history(self, *, follow: bool = False, since: int = 0, tail: int | None = None) -> AsyncIterator[LogEntry]:
         """What the daemon has kept of what its console said, as ``Sandbox.history``."""
         return each(self.sync.history(follow=follow, since=since, tail=tail))
@@ -228,13 +257,16 @@ class AsyncSandbox:
         deadline_after(timeout)  # what is wrong is refused before anything runs
         heard_by = listeners(on_stdout=on_stdout, on_stderr=on_stderr)
         data = None if input is None else to_bytes(input)
+        sync, began = self.sync, time.time()
         async with await self.start(*argv, stdin=input is not None, env=env, cwd=cwd, user=user) as process:
             completion = process.sync.completion(input=data, timeout=timeout, heard_by=heard_by)
             while told := await in_thread(completion.next):
                 tell, text = told
                 if inspect.isawaitable(answer := tell(text)):
                     await answer
-        return checked(completion.completed()) if check else completion.completed()
+        explain = partial(explained, sync.network, completion.completed(), since=began)
+        completed = await in_thread(explain)
+        return checked(completed) if check else completed
 
     async def shell(
         self,

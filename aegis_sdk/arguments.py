@@ -23,3 +23,9 @@ def whole(name: str, value: int, *, at_least: int, at_most: int, unit: str = "")
         raise InvalidValue(f"{name} must be a whole number, not {value!r}")
     if not at_least <= value <= at_most:
         raise InvalidValue(f"{name} must be from {at_least} to {at_most}{unit}, not {value}")
+
+
+def flag(name: str, value: object) -> None:
+    """InvalidValue unless *value* is True or False: other things are true, too, and are not what was meant."""
+    if not isinstance(value, bool):
+        raise InvalidValue(f"{name} must be True or False, not {value!r}")

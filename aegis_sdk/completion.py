@@ -6,14 +6,15 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from aegis_sdk.errors import GuestNotResponding
+from aegis_sdk.errors import CommandFailed, CommandTimedOut, GuestNotResponding
 from aegis_sdk.guest.channel import Kind
 from aegis_sdk.guest.conversation import Conversation
-from aegis_sdk.model import Completed, signal_name
+from aegis_sdk.model import Completed, printable, signal_name
 from aegis_sdk.output import Listener, Tell
 
 #: Seconds that a command has between SIGTERM and SIGKILL, and then has to be gone, on a host that is busy.
 _LONGEST_END = 15.0
+_LAST_LINES = 10
 
 
 Listeners = dict[Kind, Listener]
@@ -127,3 +128,19 @@ class Completion:
         self._timed_out = True
         self._end()
         self._deadline = time.monotonic() + _LONGEST_END
+
+
+def checked(completed: Completed) -> Completed:
+    """*completed*, if the command went well; else CommandFailed or CommandTimedOut."""
+    if completed.ok:
+        return completed
+    command = " ".join(completed.argv)
+    last = "".join(f"\n  | {line}" for line in printable(completed.stderr).splitlines()[-_LAST_LINES:])
+    if completed.timed_out:
+        raise CommandTimedOut(f"{command!r} was ended after {completed.duration:.1f} s{last}", result=completed)
+    how = f"was ended by {completed.signal}" if completed.signal else f"failed with exit code {completed.exit_code}"
+    if completed.out_of_memory:
+        how += ", because the guest ran out of memory"
+    elif completed.out_of_processes:
+        how += ", because the guest reached its limit of processes"
+    raise CommandFailed(f"{command!r} {how}{last}", hint=completed.hint, result=completed)

@@ -24,6 +24,9 @@ class Config:
     plain_http: frozenset[str] = frozenset()
     #: Where a daemon listens whose engine is to be used: the path of its socket.
     host: Path | None = None
+    #: Where the router listens on 127.0.0.1, 0 for any free port; and hosts, NAME[:PORT], that it answers to.
+    router_port: int = 8099
+    router_names: frozenset[str] = frozenset()
     #: How many guests of tasks run at once; others are queued.
     task_guests: int = 4
     #: What it was read from, for what belongs to other programs: proxies, certificates, registries' credentials.
@@ -31,7 +34,7 @@ class Config:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Config:
-        """AEGIS_HOME, _HOST, _DRIVER, _KERNEL, _LIBKRUN, _DEBUG, _PLAIN_HTTP and _TASK_GUESTS, with their defaults."""
+        """What AEGIS_HOME and the other variables of that prefix say, which are those below, with their defaults."""
         return cls(
             home=Path(environ.get("AEGIS_HOME") or _user() / ".aegis").absolute(),
             driver=environ.get("AEGIS_DRIVER") or "auto",
@@ -40,8 +43,10 @@ class Config:
             debug=environ.get("AEGIS_DEBUG", "") not in ("", "0"),
             plain_http=frozenset(map(_plain, environ.get("AEGIS_PLAIN_HTTP", "").replace(",", " ").split())),
             host=_path(environ.get("AEGIS_HOST", "").removeprefix("unix://")),
+            router_port=_count("AEGIS_ROUTER_PORT", environ.get("AEGIS_ROUTER_PORT") or "8099", 0, 65_535),
+            router_names=frozenset(environ.get("AEGIS_ROUTER_NAMES", "").replace(",", " ").lower().split()),
             task_guests=_count(
-                "AEGIS_TASK_GUESTS", environ.get("AEGIS_TASK_GUESTS") or str(max(2, os.cpu_count() or 1))
+                "AEGIS_TASK_GUESTS", environ.get("AEGIS_TASK_GUESTS") or str(max(2, os.cpu_count() or 1)), 1, 1000
             ),
             environ=environ,
         )
@@ -101,9 +106,9 @@ def _plain(registry: str) -> str:
     return host
 
 
-def _count(name: str, word: str) -> int:
-    if not word.isascii() or not word.isdigit() or not 0 < int(word) <= 1000:
-        raise InvalidValue(f"{name} must be a whole number from 1 to 1000, not {word!r}")
+def _count(name: str, word: str, at_least: int, at_most: int) -> int:
+    if not word.isascii() or not word.isdigit() or not at_least <= int(word) <= at_most:
+        raise InvalidValue(f"{name} must be a whole number from {at_least} to {at_most}, not {word!r}")
     return int(word)
 
 

@@ -55,7 +55,14 @@ class Daemon:
         """The environment variables that it is to have, beside those of every program."""
         config = self._config
         paths = {"AEGIS_HOME": config.home, "AEGIS_KERNEL": config.kernel, "AEGIS_LIBKRUN": config.libkrun}
-        others = ("AEGIS_DRIVER", "AEGIS_DEBUG", "AEGIS_PLAIN_HTTP", "AEGIS_TASK_GUESTS")
+        others = (
+            "AEGIS_DRIVER",
+            "AEGIS_DEBUG",
+            "AEGIS_PLAIN_HTTP",
+            "AEGIS_TASK_GUESTS",
+            "AEGIS_ROUTER_PORT",
+            "AEGIS_ROUTER_NAMES",
+        )
         given = {name: config.environ[name] for name in others if config.environ.get(name)}
         return {name: str(path) for name, path in paths.items() if path} | given
 
@@ -108,15 +115,17 @@ class Daemon:
             hint=f"{self.log} may say why",
         )
 
-    def check(self) -> Check:
-        """What the doctor says of it."""
+    def check(self) -> tuple[Check, ...]:
+        """What the doctor says of it, and of its router."""
         try:
             status = self.status()
         except DaemonUnavailable as error:
-            return Check(name="daemon", ok=False, seen=error.message, fix="aegis down", required=False)
+            return (Check(name="daemon", ok=False, seen=error.message, fix="aegis down", required=False),)
         if status is None:
-            return self._stopped()
-        return _running(status)
+            from aegis_sdk.engine.checks import of_router_port  # late, as above
+
+            return self._stopped(), of_router_port(self._config.router_port)
+        return _running(status), _routing(status)
 
     def _stopped(self) -> Check:
         if self._socket.is_socket():
@@ -180,3 +189,10 @@ def _running(status: DaemonStatus) -> Check:
         seen = f"{runs}, and this is {ours}"
         return Check(name="daemon", ok=False, seen=seen, fix="aegis down && aegis up", required=False)
     return Check(name="daemon", ok=True, seen=runs, required=False)
+
+
+def _routing(status: DaemonStatus) -> Check:
+    if status.router:
+        return Check(name="router port", ok=True, seen=f"the router answers at {status.router}", required=False)
+    fix = "aegis down && AEGIS_ROUTER_PORT=0 aegis up"
+    return Check(name="router port", ok=False, seen=status.router_fault, fix=fix, required=False)

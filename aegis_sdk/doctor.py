@@ -17,7 +17,7 @@ def diagnose(*, quick: bool = False, engine: Engine | None = None) -> tuple[Chec
 
     Where no engine is named, the daemon of this home is looked at, too.
     """
-    daemon = () if engine else (Daemon().check(),)
+    daemon = () if engine else Daemon().check()
     engine = engine or engine_here()
     checks = (*engine.check(), *daemon)
     if quick or not all(check.ok for check in checks if check.required):

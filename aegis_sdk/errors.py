@@ -12,8 +12,10 @@ AegisError
 │   ├── SandboxNotFound        ... no sandbox
 │   ├── TaskNotFound           ... no task
 │   ├── AppNotFound            ... no app
+│   ├── ReleaseNotFound        ... no release of an app
 │   └── SecretNotFound         ... no secret
 ├── NameTaken                  there is something of that name already
+├── PortTaken                  something else listens on a port of this machine
 ├── SecretUnreadable           a secret cannot be decrypted: its key is gone, or another one, or it was tampered with
 ├── ImageNotFound              there is no such image: no source claims the reference, or it is not there
 │   └── ArchitectureNotFound   ... for this machine's architecture
@@ -27,6 +29,8 @@ AegisError
 ├── GuestDied                  a guest ended under a caller's hands
 ├── GuestNotResponding         a guest is there and does not answer (also a TimeoutError)
 ├── ProtocolViolation          a guest spoke nonsense and was ended
+├── NotServed                  an app has nothing that serves it
+├── ServerFailed               what serves an app did not become ready, or ended
 ├── TaskFailed                 a task has ended without its command's exit: it failed, timed out or was cancelled
 ├── SandboxClosed              the sandbox was closed before or during the call
 ├── InputClosed                the command no longer takes input (also a BrokenPipeError)
@@ -133,6 +137,12 @@ class AppNotFound(NotFound):
     code = "app-not-found"
 
 
+class ReleaseNotFound(NotFound):
+    """There is no release of that label or ID, or none at all."""
+
+    code = "release-not-found"
+
+
 class SecretNotFound(NotFound):
     """There is no secret of that name."""
 
@@ -143,6 +153,12 @@ class NameTaken(AegisError):
     """There is something of that name already."""
 
     code = "name-taken"
+
+
+class PortTaken(AegisError):
+    """Something else listens on the port of this machine that was to be listened on."""
+
+    code = "port-taken"
 
 
 class SecretUnreadable(AegisError):
@@ -227,6 +243,18 @@ class SandboxClosed(AegisError):
     """The sandbox was closed before or during the call."""
 
     code = "sandbox-closed"
+
+
+class NotServed(AegisError):
+    """An app has nothing that serves it now."""
+
+    code = "not-served"
+
+
+class ServerFailed(AegisError):
+    """What serves an app did not become ready, or ended; the message says what was seen, and what it printed last."""
+
+    code = "server-failed"
 
 
 class TaskFailed(AegisError):

@@ -1,4 +1,4 @@
-"""A plugin's image sources under guard: whatever they do wrong is an error that names the plugin.
+"""A plugin's image sources and routing policies under guard: whatever they do wrong is an error that names the plugin.
 
 What they give is checked before anybody else sees it: a wrong value that gets into the cache would come to light in
 another process, when the plugin may have gone.
@@ -18,8 +18,12 @@ from aegis_sdk.images import digests
 from aegis_sdk.images.base import Entry, FoundImage, ImageSource, Kind, Layer
 from aegis_sdk.images.tree import Metadata
 from aegis_sdk.model import Check, ImageConfig, printable
+from aegis_sdk.routing.base import Apps, Decision, Redirect, RoutingPolicy, Serve
+from aegis_sdk.routing.heads import RequestHead
+from aegis_sdk.routing.refusals import Refuse
 
 _SOURCE_MEMBERS = ("name", "remembers", "claims", "canonical", "find", "check")
+_POLICY_MEMBERS = ("name", "route")
 _LAYER_MEMBERS = ("digest", "size", "fetch", "entries")
 T = TypeVar("T")
 
@@ -48,11 +52,7 @@ class GuardedSource:
     @classmethod
     def of(cls, source: ImageSource, *, plugin: str) -> Self:
         """*source*, which comes from *plugin*; WrongError if it is no image source."""
-        if isinstance(source, type):
-            raise WrongError(f"{source.__name__} is a class: an image source is an instance of one")
-        _need(source, _SOURCE_MEMBERS, "image source")
-        if not isinstance(source.name, str):
-            raise WrongError(f"{_seen(source)} is no image source: its name is {_seen(source.name)}")
+        _need_named(source, _SOURCE_MEMBERS, "image source")
         return cls(name=source.name, remembers=bool(source.remembers), source=source, plugin=plugin)
 
     def claims(self, reference: str) -> bool:
@@ -86,6 +86,38 @@ class GuardedSource:
             return tuple(attrs.evolve(_checked(check, Check), required=False) for check in self._source.check())
         except (Exception, SystemExit) as error:  # noqa: BLE001  # as above
             return (Check(name=self.name, ok=False, seen=_failed(self._plugin, error), required=False),)
+
+
+@attrs.frozen(kw_only=True)
+class GuardedPolicy:
+    """A plugin's routing policy: a request that it fails for is refused: maybe it would have been anyway."""
+
+    name: str
+    _policy: RoutingPolicy
+    _plugin: str
+
+    @classmethod
+    def of(cls, policy: RoutingPolicy, *, plugin: str) -> Self:
+        """*policy*, which comes from *plugin*; WrongError if it is no routing policy."""
+        _need_named(policy, _POLICY_MEMBERS, "routing policy")
+        return cls(name=policy.name, policy=policy, plugin=plugin)
+
+    def route(self, request: RequestHead, apps: Apps, so_far: Decision) -> Decision:
+        try:
+            decision = self._policy.route(request, apps, so_far)
+            return decision if decision is so_far else _checked_decision(decision, request)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # the router serves others, too
+            return Refuse(500, _failed(self._plugin, error))
+
+
+def _checked_decision(decision: object, request: RequestHead) -> Decision:
+    for kind in (Serve, Redirect, Refuse):
+        if isinstance(decision, kind):
+            _checked(decision, kind)
+            if isinstance(decision, Serve) and not request.target.startswith(decision.prefix):
+                raise WrongError(f"Serve.prefix must begin the target, which {_seen(decision.prefix)} does not")
+            return decision
+    raise WrongError(f"route must give a Serve, a Redirect or a Refuse, not {_seen(decision)}")
 
 
 @attrs.frozen(kw_only=True)
@@ -159,6 +191,14 @@ def _seen(value: object) -> str:
     return f"{value!r:.100}"
 
 
+def _need_named(value: ImageSource | RoutingPolicy, members: Iterable[str], what: str) -> None:
+    if isinstance(value, type):
+        raise WrongError(f"{value.__name__} is a class, and each {what} is an instance of one")
+    _need(value, members, what)
+    if not isinstance(value.name, str):
+        raise WrongError(f"{_seen(value)} is no {what}: its name is {_seen(value.name)}")
+
+
 def _need(value: object, members: Iterable[str], what: str) -> None:
     if lacking := [name for name in members if not hasattr(value, name)]:
         raise WrongError(f"{_seen(value)} is no {what}: it lacks {', '.join(lacking)}")
@@ -195,6 +235,10 @@ def _is_text(value: object) -> bool:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+
+
+def _is_path(value: str) -> bool:
+    return value.startswith("/") and value.isascii() and value.isprintable() and " " not in value
 
 
 def _is(kind: type) -> Callable[[object], bool]:
@@ -241,6 +285,19 @@ _MEMBERS: Mapping[type, Mapping[str, _Type]] = {
     Metadata: {
         **dict.fromkeys(("permissions", "uid", "gid", "mtime_ns"), _NUMBER),
         "xattrs": _Type("a mapping of bytes", _map(_is(bytes))),
+    },
+    Serve: {
+        **dict.fromkeys(("app", "prefix"), _TEXT),
+        "port": _Type("a port", lambda value: _is_count(value) and 0 < value < 1 << 16),  # type: ignore[operator]  # a count
+        "release": _Type("text or None", lambda value: value is None or _is_text(value)),
+        "wait": _Type("seconds", lambda value: isinstance(value, int | float) and 0 <= value <= 3600),
+    },
+    # They become lines of an answer's head.
+    Redirect: {"location": _Type("a path in ASCII", lambda value: isinstance(value, str) and _is_path(value))},
+    Refuse: {
+        "status": _Type("a status from 400 to 599", lambda value: _is_count(value) and 400 <= value < 600),  # type: ignore[operator]  # a count
+        "text": _TEXT,
+        "retry_after": _Type("seconds or None", lambda value: value is None or _is_count(value)),
     },
     Check: {"name": _TEXT, "ok": _Type("True or False", _is(bool)), "seen": _TEXT, "fix": _TEXT},
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 _READ_ONLY = (
     "the guest's root is read-only, as are mounts that say so: write to /tmp, /var or /workspace, or boot it with"
     " writable=True (aegis run --writable)"
@@ -20,12 +22,15 @@ _SAID = {
 }
 
 
-def hint(code: int, stderr: bytes, *, out_of_memory: bool, out_of_processes: bool) -> str:
-    """What helps a command that ended with exit code *code*; empty if it went well, or none of this is the reason."""
+def hint(code: int, stderr: bytes, *, out_of_memory: bool, out_of_processes: bool, refused: Sequence[str] = ()) -> str:
+    """What helps a command that ended with exit code *code*; empty if it went well, or none of this is the reason.
+
+    *refused* are words about what its guest was refused, which may be why.
+    """
     if not code:
         return ""
     if out_of_memory:
         return _MEMORY
     if out_of_processes:
         return _PROCESSES
-    return next((helps for said, helps in _SAID.items() if said in stderr), "")
+    return next((helps for said, helps in _SAID.items() if said in stderr), "\n".join(refused))

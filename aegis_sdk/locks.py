@@ -6,6 +6,7 @@ import fcntl
 import os
 import struct
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from aegis_sdk.artifacts import private
 
 # struct flock of <fcntl.h>, whose fields the two have in different orders.
 _LAYOUT, _TYPE, _PID = ("hhqqi4x", 0, 4) if sys.platform == "linux" else ("qqihh", 3, 2)
+_MOMENT, _GLANCE = 1.0, 0.01  # in seconds
 
 
 class Taken(Exception):
@@ -31,14 +33,23 @@ def alone(path: Path) -> Iterator[None]:
     private(path.parent)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Taken(holder(path)) from None
+        _exclude(handle, path)
         fcntl.lockf(handle, fcntl.LOCK_EX)  # excludes nobody any more, but of its holder the kernel knows the number
         yield
     finally:
         os.close(handle)
+
+
+def _exclude(handle: int, path: Path) -> None:
+    """Lock it, or say who has: who is at it this moment will have its number known, or be gone, with the next look."""
+    deadline = time.monotonic() + _MOMENT
+    while True:
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if (pid := holder(path)) is not None or time.monotonic() > deadline:
+                raise Taken(pid) from None
+        time.sleep(_GLANCE)
 
 
 def holder(path: Path) -> int | None:

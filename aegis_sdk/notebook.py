@@ -8,7 +8,7 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -18,11 +18,13 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_cell_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 
+from aegis_sdk.completion import checked
 from aegis_sdk.display import Shown
 from aegis_sdk.errors import AegisError, CommandFailed, GuestDied, ProtocolViolation, SandboxClosed
-from aegis_sdk.model import Progress, SandboxSpec, printable
+from aegis_sdk.model import Network, Progress, SandboxSpec, printable
+from aegis_sdk.model.network import MODES
 from aegis_sdk.process import Process, StreamName
-from aegis_sdk.sandbox import Sandbox, checked
+from aegis_sdk.sandbox import Sandbox
 
 E = TypeVar("E", bound=BaseException)
 
@@ -58,6 +60,11 @@ class AegisMagics(Magics):
     @argument("--image", metavar="REF", help="The sandbox's image, as for `docker run`; base by default.")
     @argument("--memory", type=int, metavar="MIB", help="Its memory; 512 by default.")
     @argument("--cpus", type=int, metavar="N", help="Its processors; 1 by default.")
+    @argument("--network", choices=MODES, help="What it may reach; public by default, and none with --allow.")
+    @argument(
+        "--allow", action="append", metavar="RULE", help="It may reach that: packages.example.org:443, 10.0.0.0/8:5432."
+    )
+    @argument("--deny", action="append", metavar="RULE", help="It may not reach that, whatever else is said.")
     @argument("--writable", action="store_true", default=None, help="Let cells write everywhere in it.")
     @argument("--new", action="store_true", help="Boot another sandbox, and end the one there was.")
     @argument("-e", "--env", action="append", metavar="NAME=VALUE", help="Set a variable for this cell.")
@@ -100,6 +107,8 @@ class AegisMagics(Magics):
             raise
 
     def _sandbox_for(self, *, new: bool, **asked: Any) -> Sandbox:  # Any: SandboxSpec checks them
+        rules = {name: asked.pop(name) or () for name in ("allow", "deny")}
+        asked["network"] = _network(asked["network"], **rules)
         given = {name: value for name, value in asked.items() if value is not None}
         with self._lock:
             spec = attrs.evolve(SandboxSpec() if new else self._spec, **given)
@@ -151,7 +160,19 @@ class _Screen:
 
 def _boot(spec: SandboxSpec) -> Sandbox:
     progress = None if spec.image == SandboxSpec().image else _say_progress  # that one is made in a moment
-    return Sandbox(spec.image, memory=spec.memory, cpus=spec.cpus, writable=spec.writable, progress=progress)
+    return Sandbox(
+        spec.image,
+        memory=spec.memory,
+        cpus=spec.cpus,
+        writable=spec.writable,
+        network=spec.network,
+        progress=progress,
+    )
+
+
+def _network(mode: str | None, *, allow: Sequence[str], deny: Sequence[str]) -> Network | None:
+    """What is meant; None if nothing was said."""
+    return Network(mode=mode or "", allow=allow or None, deny=deny) if mode or allow or deny else None
 
 
 def _run(vm: Sandbox, script: str, options: Mapping[str, Any]) -> None:

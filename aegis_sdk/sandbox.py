@@ -14,12 +14,10 @@ from typing import Self, TypedDict, Unpack
 
 import attrs
 
-from aegis_sdk.completion import listeners
+from aegis_sdk.completion import checked, listeners
 from aegis_sdk.engine.base import Engine
 from aegis_sdk.engine.connect import engine_here
 from aegis_sdk.errors import (
-    CommandFailed,
-    CommandTimedOut,
     DaemonUnavailable,
     InvalidValue,
     NameTaken,
@@ -27,14 +25,25 @@ from aegis_sdk.errors import (
     SandboxNotFound,
 )
 from aegis_sdk.files import Files
+from aegis_sdk.guest_network import GuestNetwork, explained
 from aegis_sdk.image import Image, listener
-from aegis_sdk.model import Cause, Command, Completed, Ending, LogEntry, Progress, SandboxInfo, SandboxSpec, printable
+from aegis_sdk.model import (
+    Cause,
+    Command,
+    Completed,
+    Ending,
+    LogEntry,
+    Network,
+    Port,
+    Progress,
+    SandboxInfo,
+    SandboxSpec,
+)
 from aegis_sdk.mount import Mounts
 from aegis_sdk.output import Tell
 from aegis_sdk.place import InSandbox
 from aegis_sdk.process import Process, deadline_after, seconds_of_grace, to_bytes
 
-_LAST_LINES = 10
 _GLANCE = 0.25  # Ctrl-C is heard in between, whichever thread the kernel gives it to
 
 
@@ -51,6 +60,7 @@ class Options(TypedDict, total=False):
     driver: str | None
     nested: bool
     mounts: Mounts
+    network: str | Network
 
 
 class Sandbox:
@@ -62,7 +72,8 @@ class Sandbox:
     of it by default. *processes* is how many may run in it, four for each MiB by default. *writable* puts a throw-away
     layer over the read-only root. *driver* is ``auto``, or the name of one. With *nested* the guest can run machines of
     its own: it has a /dev/kvm. *mounts* are directories of the host that it sees: Mounts, or where in the guest is to
-    be what, as in ``{"/workspace": "./project"}``. With *name*, which no other sandbox of its engine has, it is found
+    be what, as in ``{"/workspace": "./project"}``. *network* is what it may reach: ``public``, ``none``, ``full``, or a
+    Network with rules. With *name*, which no other sandbox of its engine has, it is found
     again by ``get``; with *keep*, which takes the daemon's engine, it outlives this object and this program, until
     ``remove``. Unavailable says what this machine lacks, ImageNotFound and
     ImageFailed what is wrong with the image, BootFailed which step of the boot went wrong.
@@ -82,6 +93,7 @@ class Sandbox:
         driver: str | None = None,
         nested: bool = False,
         mounts: Mounts = (),
+        network: str | Network = "public",
         name: str | None = None,
         keep: bool = False,
         engine: Engine | None = None,
@@ -99,6 +111,7 @@ class Sandbox:
             driver=driver,
             nested=nested,
             mounts=mounts,
+            network=network,
             name=name,
             keep=keep,
         )
@@ -174,6 +187,11 @@ class Sandbox:
         """Its files: read, write, list, upload, download, watch, and more."""
         return Files(self._engine, self._info)
 
+    @property
+    def network(self) -> GuestNetwork:
+        """What it may reach, and has tried to: ``policy``, ``events()``, ``update(...)``."""
+        return GuestNetwork(self._engine, self.id)
+
     def info(self) -> SandboxInfo:
         """What it is, how its boot went, and what it does now: also when it has ended."""
         if now := self._engine.info(self.id):
@@ -218,8 +236,10 @@ class Sandbox:
         deadline_after(timeout)  # what is wrong is refused before anything runs
         heard_by = listeners(on_stdout=on_stdout, on_stderr=on_stderr)
         data = None if input is None else to_bytes(input)
+        began = time.time()
         with self.start(*argv, stdin=input is not None, env=env, cwd=cwd, user=user) as process:
             completed = process.complete(input=data, timeout=timeout, heard_by=heard_by)
+        completed = explained(self.network, completed, since=began)
         return checked(completed) if check else completed
 
     def shell(
@@ -271,6 +291,18 @@ class Sandbox:
         process = Process(InSandbox(self._engine, self.id), command, on_end=self._processes.discard)
         self._processes.add(process)  # a command runs on when its caller forgets it
         return process
+
+    def expose(self, port: int, *, protocol: str = "http", local: int | None = None) -> str:
+        """Have *port* of the guest be reached from this machine until the guest ends; where that is.
+
+        For HTTP it is a URL of the router; with *protocol* ``tcp`` a port of this machine's, ``127.0.0.1:15432``:
+        *local*, or any that is free. What listens in the guest may do so on its own loopback. PortTaken.
+        """
+        return self._engine.expose(self.id, Port(port, protocol, local))
+
+    def conceal(self, port: int, *, protocol: str = "http") -> None:
+        """Have *port* of the guest be reached no more; connections that are open stay. Fine if it is not exposed."""
+        self._engine.conceal(self.id, Port(port, protocol))
 
     def pause(self) -> None:
         """Stop the guest where it is: it takes memory, and no processor time. What is asked of it waits. Fine twice."""
@@ -342,22 +374,6 @@ class Sandbox:
         from aegis_sdk import display
 
         return display.of_sandbox(self._info, state=self._state())
-
-
-def checked(completed: Completed) -> Completed:
-    """*completed*, if the command went well; else CommandFailed or CommandTimedOut."""
-    if completed.ok:
-        return completed
-    command = " ".join(completed.argv)
-    last = "".join(f"\n  | {line}" for line in printable(completed.stderr).splitlines()[-_LAST_LINES:])
-    if completed.timed_out:
-        raise CommandTimedOut(f"{command!r} was ended after {completed.duration:.1f} s{last}", result=completed)
-    how = f"was ended by {completed.signal}" if completed.signal else f"failed with exit code {completed.exit_code}"
-    if completed.out_of_memory:
-        how += ", because the guest ran out of memory"
-    elif completed.out_of_processes:
-        how += ", because the guest reached its limit of processes"
-    raise CommandFailed(f"{command!r} {how}{last}", hint=completed.hint, result=completed)
 
 
 def _let_go(end: Callable[[], Ending | None], owner: int, processes: set[Process]) -> Ending | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import builtins
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Self
 
+from aegis_sdk.engine.attempts import events
 from aegis_sdk.engine.base import Engine
 from aegis_sdk.engine.connect import engine_of_tasks
 from aegis_sdk.errors import InvalidValue, TaskNotFound
@@ -17,11 +18,15 @@ from aegis_sdk.model import (
     Command,
     ImageConfig,
     LogEntry,
+    Network,
+    NetworkEvent,
+    Port,
     SandboxSpec,
     TaskInfo,
     TaskSpec,
     TaskState,
     TerminalSize,
+    exposed,
 )
 from aegis_sdk.mount import Mounts
 from aegis_sdk.place import InTask
@@ -63,6 +68,8 @@ class Task:
         driver: str | None = None,
         nested: bool = False,
         mounts: Mounts = (),
+        network: str | Network = "public",
+        expose: Iterable[int | str | Port] = (),
         engine: Engine | None = None,
     ) -> Self:
         """Have *command* run, or the image's own, when its turn comes; it is on record when this returns.
@@ -70,7 +77,9 @@ class Task:
         It is ended *timeout* seconds after it has begun, 15 minutes by default; None is no limit. With *app*, a name or
         an ID, it has that one's secrets in its environment, under *env*, and its workspace at /workspace. With
         *attached* it is talked to by ``process``, at a terminal with *tty*, and cancelled when that is closed; else it
-        has no input. The rest is as for ``Sandbox``. AppNotFound; what is wrong with image or guest, the task says.
+        has no input. While it runs the ports *expose*, such as ``[8000, "5432/tcp"]``, are reached where ``info`` says,
+        from when its command listens. The rest is as for ``Sandbox``. AppNotFound; what is wrong with image, guest or
+        ports, the task says.
         """
         if not isinstance(env, (Mapping, type(None))):
             raise InvalidValue(f"env must map names to values, not {env!r}")
@@ -87,6 +96,7 @@ class Task:
             driver=driver,
             nested=nested,
             mounts=mounts,
+            network=network,
         )
         spec = TaskSpec(
             command=command,
@@ -98,6 +108,7 @@ class Task:
             app=app,
             attached=attached,
             tty=_terminal(tty),
+            expose=exposed(expose),
         )
         made = cls(engine, engine.tasks.submit(spec).id)
         if attached:
@@ -151,6 +162,10 @@ class Task:
         With *follow* also what it is still to say, as it comes, to its end.
         """
         return self._engine.tasks.logs(self.id, follow=follow, since=since, tail=tail)
+
+    def network_events(self) -> tuple[NetworkEvent, ...]:
+        """What its guest has tried to reach, in order, as its log has it: of what is over."""
+        return tuple(events(self.logs()))
 
     def cancel(self) -> None:
         """Have it end: not at all, if it is QUEUED, else by SIGTERM, and SIGKILL 5 s later. Does not wait for that.

@@ -25,7 +25,7 @@ from pathlib import Path
 import attrs
 
 import aegis_sdk as aegis
-from benchmarks import files, layers, remote
+from benchmarks import apps, files, layers, outgoing, remote, router
 from benchmarks.floor import Ground
 
 _POURED = 200 << 20
@@ -211,6 +211,95 @@ def daemon_tasks(_ground: Ground) -> Figure:
     return Figure("empty tasks", "1/s", figure, floor_, "0.8 x", figure >= 0.8 * floor_)
 
 
+def routing_one(_ground: Ground) -> Figure:
+    """Small answers through the router, over one connection; against nginx in its place."""
+    return _routing(1)
+
+
+def routing_some(_ground: Ground) -> Figure:
+    """The same over 32 connections."""
+    return _routing(32)
+
+
+def routing_many(_ground: Ground) -> Figure:
+    """The same over 256."""
+    return _routing(256)
+
+
+def port(ground: Ground) -> Figure:
+    """1 GiB from a port of a guest; against as many bytes over the bare port of the machine."""
+    figure, floor_ = apps.transfer(ground)
+    return Figure("1 GiB from a port", "MB/s", figure, floor_, "0.3 x", figure >= 0.3 * floor_)
+
+
+def outgoing_down(ground: Ground) -> Figure:
+    """64 MiB into a guest by a connection that it opened; against QEMU's user networking, with a card in the guest."""
+    return _outgoing("64 MiB in from outside", "MB/s", outgoing.down(ground), bar=0.5)
+
+
+def outgoing_up(ground: Ground) -> Figure:
+    """As many out of it."""
+    return _outgoing("64 MiB out", "MB/s", outgoing.up(ground), bar=0.5)
+
+
+def outgoing_connections(ground: Ground) -> Figure:
+    """Connections that a guest opens one after another; against the same."""
+    return _outgoing("connections out", "1/s", outgoing.connections(ground), bar=0.2)
+
+
+def app_one(_ground: Ground) -> Figure:
+    """Small answers of an app's guest through the router, over one connection; against the guest dialled directly."""
+    return _app(1)
+
+
+def app_some(_ground: Ground) -> Figure:
+    """The same over 32 connections."""
+    return _app(32)
+
+
+def app_many(_ground: Ground) -> Figure:
+    """The same over 256."""
+    return _app(256)
+
+
+def wake_paused(ground: Ground) -> Figure:
+    """A request to an app that is paused; against a bare SIGCONT and one word of the guest."""
+    figure, floor_ = apps.paused(ground)
+    return Figure("answer of a paused app", "ms", figure, floor_, "+ 30 ms", figure <= floor_ + 30)
+
+
+def wake_stopped(_ground: Ground) -> Figure:
+    """A request to an app that is stopped; against a cold boot to the first command's result."""
+    figure, floor_ = apps.stopped()
+    return Figure("answer of a stopped app", "s", figure, floor_, "1.3 x", figure <= 1.3 * floor_)
+
+
+def _outgoing(name: str, unit: str, rate: outgoing.Rate, *, bar: float) -> Figure:
+    if rate.port:
+        print(f"  the bare port {rate.port:8.1f} {unit}", flush=True)
+    return Figure(name, unit, rate.ours, rate.card, f"{bar} x", rate.ours >= bar * rate.card)
+
+
+def _app(connections: int) -> Figure:
+    ours, floor_ = apps.loads(connections)
+    _print(router=ours, direct=floor_)
+    name = f"app's guest, {connections} connections"
+    return Figure(name, "1/s", ours.per_second, floor_.per_second, "0.5 x", ours.per_second >= 0.5 * floor_.per_second)
+
+
+def _routing(connections: int) -> Figure:
+    """Requests for each second that the one core of the proxy works: who asks and who answers have the other cores."""
+    ours, theirs = router.loads(connections)
+    _print(router=ours, nginx=theirs)
+    figure, floor_ = ours.per_cpu_second, theirs.per_cpu_second
+    return Figure(f"router, {connections} connections", "1/s", figure, floor_, "0.25 x", figure >= 0.25 * floor_)
+
+
+def _print(**loads: router.Load) -> None:
+    for name, load in loads.items():
+        print(f"  {name:7} {load.per_second:8.0f} a second  p50 {load.p50:7.3f} ms  p99 {load.p99:7.3f} ms", flush=True)
+
+
 _large = functools.cache(files.large)
 _tree = functools.cache(files.tree)
 
@@ -243,6 +332,18 @@ BENCHMARKS: dict[str, Callable[[Ground], Figure]] = {
     "download": download,
     "upload-tree": upload_tree,
     "download-tree": download_tree,
+    "router": routing_one,
+    "router-32": routing_some,
+    "router-256": routing_many,
+    "app": app_one,
+    "app-32": app_some,
+    "app-256": app_many,
+    "port": port,
+    "outgoing-down": outgoing_down,
+    "outgoing-up": outgoing_up,
+    "outgoing-connections": outgoing_connections,
+    "wake-paused": wake_paused,
+    "wake-stopped": wake_stopped,
 }
 
 

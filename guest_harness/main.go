@@ -10,6 +10,8 @@ import (
 	"aegis/guest_harness/calls"
 	"aegis/guest_harness/console"
 	"aegis/guest_harness/link"
+	"aegis/guest_harness/names"
+	"aegis/guest_harness/outgoing"
 	"aegis/guest_harness/power"
 	"aegis/guest_harness/process"
 	"aegis/guest_harness/wire"
@@ -52,15 +54,21 @@ func run() error {
 	}); err != nil {
 		return err
 	}
-	guest := calls.NewGuest(func(settings calls.Settings) ([]wire.Pair, error) {
-		return finish(story, settings)
+	var session *yamux.Session
+	var guest *calls.Guest
+	guest = calls.NewGuest(func(settings calls.Settings) ([]wire.Pair, error) {
+		return finish(story, settings, func() error { return reachOut(session.Open, guest.Connected) })
 	}, boot.SetClock, cgroups, children)
-	return yamux.Serve(port, guest.Serve)
+	session = yamux.New(port, guest.Serve)
+	return session.Serve()
 }
 
 // finish ends the boot and returns the answer to the host's request.
-func finish(story *boot.Story, settings calls.Settings) ([]wire.Pair, error) {
+func finish(story *boot.Story, settings calls.Settings, reachOut func() error) ([]wire.Pair, error) {
 	if err := story.Finish(boot.Settings(settings)); err != nil {
+		return nil, err
+	}
+	if err := story.Step("outgoing", reachOut); err != nil {
 		return nil, err
 	}
 	return []wire.Pair{
@@ -69,4 +77,15 @@ func finish(story *boot.Story, settings calls.Settings) ([]wire.Pair, error) {
 		{Name: "kernel", Value: boot.Kernel()},
 		{Name: "phases", Value: story.Phases()},
 	}, nil
+}
+
+// reachOut makes the host the guest's way out.
+func reachOut(host outgoing.Host, count func() (gone func())) error {
+	if err := outgoing.Routes(); err != nil {
+		return err
+	}
+	if _, err := outgoing.Start(host, count); err != nil {
+		return err
+	}
+	return names.Serve(names.Host(host))
 }

@@ -21,8 +21,11 @@ class Awaited:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._face, name)
+        if inspect.isawaitable(value):
+            return self._wait(value)
         if not callable(value):
-            return Awaited(self._runner, value) if isinstance(value, aegis.AsyncFiles) else value
+            faces = (aegis.AsyncFiles, aegis.AsyncGuestNetwork)
+            return Awaited(self._runner, value) if isinstance(value, faces) else value
 
         def call(*args: Any, **kwargs: Any) -> Any:
             result = value(*args, **kwargs)

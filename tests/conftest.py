@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,21 +17,22 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import aegis_sdk as aegis
+from aegis_sdk.engine import boot as booting
 
 ROOT = Path(__file__).parent.parent
 #: libkrun's guests are tested in a guest without KVM, where all takes so many times longer than in QEMU's.
 _IN_A_GUEST = 5.0
 
-pytest_plugins = ["tests.both_faces", "tests.engines", "tests.images_world"]
+pytest_plugins = ["tests.both_faces", "tests.engines", "tests.images_world", "tests.outside_world"]
 
 # A slow machine is no fault of a test's.
 settings.register_profile("slow", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("slow")
 
 # Who starts the suite in the background may have these ignored, and so would every program that it starts.
-for _signal, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+for _signal in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
     if signal.getsignal(_signal) is signal.SIG_IGN:
-        signal.signal(_signal, _handler)
+        signal.signal(_signal, signal.default_int_handler if _signal is signal.SIGINT else signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -57,9 +59,11 @@ def home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     path, temporary = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("temporary")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AEGIS_HOME", str(path))
+        patch.setenv("AEGIS_ROUTER_PORT", "0")  # the usual one is one for all tests
         patch.setenv("TMPDIR", str(temporary))
         patch.setattr(tempfile, "tempdir", str(temporary))
         patch.setenv("AEGIS_DRIVER", request.config.getoption("--driver"))
+        patch.setattr(booting, "_BOOT_TIMEOUT", booting._BOOT_TIMEOUT * slowness())
         for name in ("AEGIS_KERNEL", "AEGIS_LIBKRUN", "AEGIS_DEBUG", "AEGIS_HOST"):
             patch.delenv(name, raising=False)
         # What is said once for a home is said where it is tested, and not in whichever test boots first.
@@ -130,12 +134,22 @@ def monitors() -> set[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
+                words = _words(entry)
             except OSError:
                 continue  # it has just ended
             if any(word.removeprefix(b"kernel=").startswith(ours) for word in words if b"/kernel-" in word):
                 found.add(int(entry.name))
     return found
+
+
+def _words(process: Path) -> list[bytes]:
+    """Its command line, which cannot be seen for a moment while another program takes its place."""
+    for _ in range(100):
+        words = (process / "cmdline").read_bytes()
+        if words or not (process / "exe").exists():  # neither do threads of the kernel have any, nor who has ended
+            break
+        time.sleep(0.001)
+    return words.split(b"\0")
 
 
 def daemons() -> set[int]:
@@ -153,6 +167,13 @@ def daemons() -> set[int]:
             except OSError:
                 continue  # it has just ended, or is another user's
     return found
+
+
+def listening() -> set[str]:
+    """Where this process of tests, its guests and its daemons take connections and datagrams: addresses with ports."""
+    ours = {os.getpid(), *monitors(), *daemons()}
+    lines = subprocess.run(["ss", "-Hlntup"], capture_output=True, text=True, check=True).stdout.splitlines()
+    return {line.split()[4] for line in lines if not ours.isdisjoint(map(int, re.findall(r"pid=(\d+)", line)))}
 
 
 def slowness() -> float:
@@ -180,18 +201,26 @@ def _descriptors() -> dict[str, str]:
     return found
 
 
+def _gateways() -> int:
+    """How many guests have connected out, which starts a thread that they share with nobody."""
+    return sum(thread.name == "aegis-gateway" for thread in threading.enumerate())
+
+
 @pytest.fixture(autouse=True)
 def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """No test leaves a monitor, a daemon, a descriptor, a thread, a temporary file or a blocked signal behind."""
     if "sandbox" in request.fixturenames:
         request.getfixturevalue("sandbox")
     before, served = (monitors(), len(_descriptors()), threading.active_count()), daemons()
+    gateways = _gateways()
     yield
     # One that was killed and started again is another process in the same place.
     assert until(lambda: len(daemons()) <= len(served), 2), f"daemons left: {daemons() - served}"
     assert until(lambda: monitors() <= before[0], 2), f"monitors left: {monitors() - before[0]}"
-    assert until(lambda: len(_descriptors()) <= before[1], 2), f"descriptors left: {_descriptors()}"
-    assert until(lambda: threading.active_count() <= before[2], 2), f"threads left: {threading.enumerate()}"
+    assert until(lambda: _gateways() <= max(gateways, len(monitors())), 2), "gateways without guests left"
+    more = max(0, _gateways() - gateways)  # of guests that live on; each has an event loop
+    assert until(lambda: len(_descriptors()) <= before[1] + 3 * more, 2), f"descriptors left: {_descriptors()}"
+    assert until(lambda: threading.active_count() <= before[2] + more, 2), f"threads left: {threading.enumerate()}"
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()), "signals are left blocked"
     left = os.listdir(tempfile.gettempdir())
     assert not left, f"temporary files left: {left}"
@@ -205,4 +234,4 @@ def nothing_left_at_all(home: Path) -> Iterator[None]:
     assert until(lambda: monitors() <= before, 2)
     assert until(lambda: not daemons(), 5), f"daemons left: {daemons()}"
     kept = {path.name.partition("-")[0] for path in (home / "data" / "images").glob("*")}
-    assert kept <= {"kernel", "harness", "disks", "references", "blobs"}, kept
+    assert kept <= {"kernel", "harness", "disks", "kept", "references", "blobs"}, kept

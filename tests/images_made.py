@@ -145,7 +145,7 @@ def _system(root: Path) -> Path:
     for name in ("bin", "lib", "lib64", "sbin"):
         (root / "usr" / name).mkdir(parents=True)
         (root / name).symlink_to(f"usr/{name}")
-    _copy_packages(root, "libc6", "libexpat1", "zlib1g")
+    _copy_packages(root, "libc6", "libexpat1", "libffi8", "zlib1g")
     (root / "usr/bin/busybox").write_bytes(find().read_bytes())
     (root / "usr/bin/busybox").chmod(0o755)
     for name in ("sh", "ls", "cat", "id"):
@@ -166,6 +166,7 @@ def _program(root: Path) -> Path:
     (root / "srv").mkdir(parents=True)
     (root / "srv/greet").write_text("#!/usr/bin/python3\nimport os\nprint(os.environ['GREETING'])\n")
     (root / "srv/greet").chmod(0o755)
+    (root / "srv/python").symlink_to("/usr/bin/python3")
     return _tar(root)
 
 

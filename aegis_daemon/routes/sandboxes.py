@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from aegis_daemon.bodies import Console, Ends, Exited, Logs, NewCommand, NewSandbox, Stderr, Stdout, Stop, Wait
+from aegis_daemon.bodies import (
+    Address,
+    Console,
+    Ends,
+    Exited,
+    Logs,
+    NewCommand,
+    NewNetwork,
+    NewSandbox,
+    OnePort,
+    Stderr,
+    Stdout,
+    Stop,
+    Wait,
+)
 from aegis_daemon.calls import Call
 from aegis_daemon.execution import Execution
 from aegis_daemon.lines import Batches, Values
 from aegis_daemon.operations import Operations, Pace
 from aegis_sdk.errors import InvalidValue, SandboxNotFound
-from aegis_sdk.model import Ending, LogEntry, SandboxInfo
+from aegis_sdk.model import Ending, LogEntry, NetworkEvent, Port, SandboxInfo
 
 operations = Operations()
 
@@ -77,6 +91,18 @@ def stop(call: Call, id: str, body: Stop) -> None:
     call.engine.stop(id, grace=body.grace)
 
 
+@operations.serve("POST", "/v1/sandboxes/{id}/ports", pace=Pace.SLOW)
+def expose(call: Call, id: str, body: Port) -> Address:
+    """Have a port of it be reached from this machine until it ends: HTTP by the router, else by a local port."""
+    return Address(address=call.engine.expose(id, body))
+
+
+@operations.serve("DELETE", "/v1/sandboxes/{id}/ports", pace=Pace.SLOW)
+def conceal(call: Call, id: str, query: OnePort) -> None:
+    """Have a port of it be reached no more; fine if it is not."""
+    call.engine.conceal(id, Port(query.number, query.protocol))
+
+
 @operations.serve("GET", "/v1/sandboxes/{id}/ending", pace=Pace.SLOW)
 def ending(call: Call, id: str, query: Wait) -> Ends:
     """How it ended, or null when the time is over and it has not."""
@@ -100,6 +126,18 @@ def console(call: Call, id: str) -> Console:
 def logs(call: Call, id: str, query: Logs) -> Batches[LogEntry]:
     """Its log, an entry a line; with follow until it has ended, else what is there."""
     return call.engine.sandbox_reader(id, follow=query.follow, since=query.since, tail=query.tail)
+
+
+@operations.serve("GET", "/v1/sandboxes/{id}/network/events")
+def network_events(call: Call, id: str) -> tuple[NetworkEvent, ...]:
+    """What it has tried to reach, also when it has ended: of what is over, the last thousand."""
+    return call.engine.network_events(id)
+
+
+@operations.serve("PUT", "/v1/sandboxes/{id}/network")
+def update_network(call: Call, id: str, body: NewNetwork) -> SandboxInfo:
+    """Have another network decide what it may reach, from here on and after its next boots."""
+    return call.engine.update_network(id, body.network)
 
 
 @operations.serve("POST", "/v1/sandboxes/{id}/exec", pace=Pace.LINES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -29,12 +30,27 @@ class Witness(Protocol):
         """The machine has ended; nobody knows it yet."""
 
 
+class Outlet(Protocol):
+    """Who takes the connections that a guest opens; called in the machine's thread, so that nothing may take long."""
+
+    def opened(self, connection: socket.socket, reset: Callable[[], object]) -> None:
+        """The guest has opened *connection*, which is the outlet's.
+
+        *reset*, from any thread and before it is closed, has its end be a reset, behind what was said on it. Its first
+        line, hostile as all that follows, says what it is for.
+        """
+
+    def close(self) -> None:
+        """The machine has ended, and all its connections."""
+
+
 @attrs.frozen(kw_only=True)
 class BootPlan:
     """What a driver boots: a name for process lists, two read-only disks, MiB of memory, CPUs.
 
     *nested* if the guest is to have a /dev/kvm that works; the directories *shared* with it have the virtio-fs tags
-    aegis0, aegis1, ... What becomes of the machine, *witness* is told.
+    aegis0, aegis1, ... What becomes of the machine, *witness* is told; what the guest connects to, *outlet* decides:
+    without one a guest may open no connection.
     """
 
     name: str
@@ -45,6 +61,7 @@ class BootPlan:
     nested: bool = False
     shared: tuple[Shared, ...] = ()
     witness: Witness | None = None
+    outlet: Outlet | None = None
 
 
 class Machine(Protocol):

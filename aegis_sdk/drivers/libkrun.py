@@ -96,7 +96,14 @@ class Libkrun:
             undo.pop_all()  # from here on they belong to the machine's thread
         python = entitlement.python(self._config.data)
         return launch(
-            command, wires, line, name=plan.name, aloud=self._config.debug, python=python, witness=plan.witness
+            command,
+            wires,
+            line,
+            name=plan.name,
+            aloud=self._config.debug,
+            python=python,
+            witness=plan.witness,
+            outlet=plan.outlet,
         )
 
     def _find(self) -> Library | tuple[str, str]:

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import attrs
 
-from aegis_sdk.drivers.base import BootPlan, Witness
+from aegis_sdk.drivers.base import BootPlan, Outlet, Witness
 from aegis_sdk.drivers.reactor import Reactor
 from aegis_sdk.drivers.readiness import READ
 from aegis_sdk.drivers.relay import Relay
@@ -107,15 +107,16 @@ def launch(
     aloud: bool,
     python: str,
     witness: Witness | None = None,
+    outlet: Outlet | None = None,
 ) -> ProcessMachine:
     """Start a monitor by *command*; it takes *wires* and *line* over. BootFailed if there is no process to be had.
 
     What the monitor says on its standard error is repeated on ours if *aloud*; *python* is what confines it; *witness*
-    is told what becomes of the machine.
+    is told what becomes of the machine, *outlet* gets the connections that its guest opens.
     """
     born: SimpleQueue[ProcessMachine | BootFailed] = SimpleQueue()
     unwanted = threading.Event()
-    start = partial(_start, command, wires, line, Tail(aloud=aloud), python, witness=witness)
+    start = partial(_start, command, wires, line, Tail(aloud=aloud), python, witness=witness, outlet=outlet)
     thread = threading.Thread(target=_live, args=(start, line, born, unwanted), name=f"aegis-{name}", daemon=True)
     try:
         thread.start()
@@ -154,7 +155,14 @@ def _live(
 
 
 def _start(
-    command: list[str], wires: Wires, line: Line, errors: Tail, python: str, *, witness: Witness | None
+    command: list[str],
+    wires: Wires,
+    line: Line,
+    errors: Tail,
+    python: str,
+    *,
+    witness: Witness | None,
+    outlet: Outlet | None,
 ) -> ProcessMachine:
     with ExitStack() as undo:
         undo.callback(wires.let_go)
@@ -162,7 +170,7 @@ def _start(
         vmm = Vmm.start(command, pass_fds=list(wires.theirs.values()), python=python)
         undo.callback(vmm.end)
         wires.let_go()
-        machine = ProcessMachine(vmm, line, errors, witness)
+        machine = ProcessMachine(vmm, line, errors, witness, outlet)
         undo.pop_all()
     return machine
 
@@ -170,16 +178,18 @@ def _start(
 class ProcessMachine:
     """A machine whose monitor is a process of its own, and all that is connected to it."""
 
-    def __init__(self, vmm: Vmm, line: Line, errors: Tail, witness: Witness | None) -> None:
+    def __init__(
+        self, vmm: Vmm, line: Line, errors: Tail, witness: Witness | None, outlet: Outlet | None = None
+    ) -> None:
         self._vmm, self._line, self._thread = vmm, line, threading.get_ident()
-        self._witness = witness
+        self._witness, self._outlet = witness, outlet
         ticks = 1 if line.halts_in_silence else _TICKS_A_QUESTION
         self._reactor = Reactor(tick=_TICK * ticks, on_tick=partial(self._on_tick, ticks))
         self._ticks = 0
         self._paused = False
         self._still = 0  # ticks for which all has stood still
         self._time_run: int | None = None  # the monitor's, as it was at the last tick
-        self._relay = Relay(self._reactor)
+        self._relay = Relay(self._reactor, outlet)
         self._console, self._errors = Tail(), errors
         self._heard: list[tuple[int, Callable[[bytes], None]]] = []
         self._fate: tuple[Cause, str] | None = None  # why it is ended, when it is this side that ends it
@@ -347,6 +357,8 @@ class ProcessMachine:
         code = self._vmm.wait()
         self._drain()
         self._relay.close()
+        if self._outlet:
+            self._outlet.close()
         self._line.close()
         self._vmm.close()
         cause, detail = self._fate or self._explain(code)

@@ -75,7 +75,14 @@ class Qemu:
                 command = virtiofs.command(zip(pipes, plan.shared, strict=True), command)
             undo.pop_all()  # from here on they belong to the machine's thread
         return launch(
-            command, wires, line, name=plan.name, aloud=self._config.debug, python=sys.executable, witness=plan.witness
+            command,
+            wires,
+            line,
+            name=plan.name,
+            aloud=self._config.debug,
+            python=sys.executable,
+            witness=plan.witness,
+            outlet=plan.outlet,
         )
 
 

@@ -6,6 +6,7 @@ a caller does not take stay in a buffer of at most one window, and the guest is 
 
 from __future__ import annotations
 
+import resource
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from itertools import islice
 import attrs
 
 from aegis_sdk.drivers import yamux
+from aegis_sdk.drivers.base import Outlet
 from aegis_sdk.drivers.reactor import Callback, Reactor
 from aegis_sdk.drivers.readiness import HANG_UP, READ, WRITE
 
@@ -25,6 +27,10 @@ _LOCAL_CHUNK = 1 << 16
 _BACKLOG = 1 << 18
 # Windows are given back in halves: a frame for each piece would cost more than it gains.
 _GIVE_BACK = yamux.WINDOW // 2
+_GIVE_BACK_THEIRS = yamux.INITIAL_WINDOW // 2
+#: Connections that the guest has open; more are hung up on, as are those for which there are too few descriptors.
+_MOST_THEIRS = 1536
+_PART = 4  # of this process's descriptors, one in so many for each end of these
 _SILENT_TICKS = 6
 
 
@@ -34,10 +40,13 @@ class _Local:
 
     socket: socket.socket
     ready: Callback
+    give_back: int = _GIVE_BACK
     pending: deque[bytes] = attrs.field(factory=deque)
     taken: int = 0
     reads: bool = True  # until the caller has said that no more comes
     finished: bool = False  # the guest has said that no more comes
+    broken: bool = False  # its end is a reset
+    gone: bool = False  # the other end is closed, and what it said last waits for room
 
 
 def _ignore() -> None:
@@ -47,11 +56,12 @@ def _ignore() -> None:
 class Relay:
     """All connections to one guest, over its port; lives in the reactor's thread, but for ``connect``."""
 
-    def __init__(self, reactor: Reactor) -> None:
-        self._reactor = reactor
+    def __init__(self, reactor: Reactor, outlet: Outlet | None = None) -> None:
+        self._reactor, self._outlet = reactor, outlet
         self._port: socket.socket | None = None  # until ``carry``: some guests call the host when they are up
         self._on_end: Callable[[], None] = _ignore
-        self._session = yamux.Session()
+        self._session = yamux.Session(takes=outlet is not None)
+        self._theirs = 0  # of the locals, opened by the guest
         self._locals: dict[int, _Local] = {}
         self._waiting: set[socket.socket] = set()  # given to us, and not carried yet
         self._buffer = memoryview(bytearray(_CHUNK))
@@ -117,6 +127,32 @@ class Relay:
         self._update(number)
         self._flush()
 
+    def _open_theirs(self, number: int) -> None:
+        """Give the outlet a connection that the guest has opened."""
+        if self._theirs >= _most_theirs() or not self._outlet:
+            self._session.reset(number)
+            return
+        try:
+            here, there = socket.socketpair()
+        except OSError:  # this process has no descriptors left
+            self._session.reset(number)
+            return
+        here.setblocking(False)
+        self._locals[number] = _Local(here, partial(self._on_local, number), _GIVE_BACK_THEIRS)
+        self._theirs += 1
+        self._update(number)
+        self._outlet.opened(there, partial(self._reactor.ask, partial(self._break, number)))
+
+    def _break(self, number: int) -> None:
+        """Have a connection that the outlet is about to close end in a reset, behind all that it has said."""
+        local = self._locals.get(number)
+        if not local:
+            return
+        local.broken = True
+        if not local.reads:
+            self._abandon(number)
+            self._flush()
+
     def _on_port(self, port: socket.socket, events: int) -> None:
         if events & READ:
             self._read_port(port)
@@ -138,6 +174,8 @@ class Relay:
 
     def _take(self, event: yamux.Event) -> None:
         match event:
+            case yamux.Opened(number):
+                self._open_theirs(number)
             case yamux.Data(number, payload):
                 self._deliver(number, payload)
             case yamux.Writable(number):
@@ -172,7 +210,7 @@ class Relay:
     def _give_back(self, number: int, amount: int) -> None:
         local = self._locals[number]
         local.taken += amount
-        if local.taken >= _GIVE_BACK:
+        if local.taken >= local.give_back:
             self._session.consumed(number, local.taken)
             local.taken = 0
 
@@ -182,8 +220,17 @@ class Relay:
         if events & READ and number in self._locals:
             self._read_local(number)
         elif events & HANG_UP and number in self._locals:
-            self._abandon(number)  # it has gone with more to say than there is room for
+            self._hung_up(number)
         self._flush()
+
+    def _hung_up(self, number: int) -> None:
+        """The other end has gone with more to say than there is room for: the outlet has said all that it will."""
+        local = self._locals[number]
+        if number % 2 or not local.reads:
+            self._abandon(number)
+            return
+        local.gone = True
+        self._update(number)
 
     def _write_local(self, number: int) -> None:
         local = self._locals[number]
@@ -218,6 +265,9 @@ class Relay:
             self._session.send(number, data)
             self._update(number)
             return
+        if local.broken:
+            self._abandon(number)
+            return
         local.reads = False
         self._update(number)
         self._session.finish(number)
@@ -227,10 +277,12 @@ class Relay:
         """Pass the guest's end of stream on, once all that came before it has been taken."""
         local = self._locals[number]
         if local.finished and not local.pending:
+            if not local.reads:
+                self._drop(number)  # at once: half an end is seen for a whole one
+                return
             with suppress(OSError):  # the caller may have gone already
                 local.socket.shutdown(socket.SHUT_WR)
         self._update(number)
-        self._drop_if_over(number)
 
     def _drop_if_over(self, number: int) -> None:
         local = self._locals[number]
@@ -244,6 +296,7 @@ class Relay:
 
     def _drop(self, number: int) -> None:
         local = self._locals.pop(number)
+        self._theirs -= number % 2 == 0
         self._reactor.forget(local.socket.fileno())
         _close(local.socket)
 
@@ -253,7 +306,10 @@ class Relay:
         events = WRITE if local.pending else 0
         if local.reads and not self._congested and self._session.room(number):
             events |= READ
-        self._reactor.watch(local.socket.fileno(), events, local.ready)
+        if local.gone and not events:
+            self._reactor.forget(local.socket.fileno())  # which would say without end that it is closed
+        else:
+            self._reactor.watch(local.socket.fileno(), events, local.ready)
 
     def _flush(self) -> None:
         """Send what the session has for the guest; what does not go now goes when the port is ready."""
@@ -277,6 +333,11 @@ class Relay:
             self._congested = congested
             for number in list(self._locals):
                 self._update(number)
+
+
+def _most_theirs() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST_THEIRS if soft == resource.RLIM_INFINITY else min(_MOST_THEIRS, soft // _PART)
 
 
 def _close(end: socket.socket) -> None:

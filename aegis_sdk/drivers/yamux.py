@@ -1,8 +1,8 @@
 """The host's end of a yamux session, without any I/O.
 
 Bytes from the guest go in by ``feed`` and come out as events; bytes for the guest pile up in ``outgoing``.
-The format is https://github.com/hashicorp/yamux/blob/master/spec.md. The host is the client, and opens every
-stream; a guest that breaks the rules gets ProtocolViolation.
+The format is https://github.com/hashicorp/yamux/blob/master/spec.md. The host is the client; a guest opens streams only
+where they are taken, and one that breaks the rules gets ProtocolViolation.
 """
 
 from __future__ import annotations
@@ -23,6 +23,13 @@ WINDOW = 1 << 20
 _MOST_ROOM = 1 << 32
 # What a guest may have the host answer before it reads the answers.
 _OUTGOING_LIMIT = 4 << 20
+
+
+@attrs.frozen
+class Opened:
+    """The guest has opened a stream, whose window stays small: there may be many of them."""
+
+    stream: int
 
 
 @attrs.frozen
@@ -59,7 +66,7 @@ class Pong:
     """A ping was answered."""
 
 
-Event = Data | Writable | Finished | Reset | Pong
+Event = Opened | Data | Writable | Finished | Reset | Pong
 
 
 @attrs.define
@@ -80,8 +87,10 @@ def _account(stream: _Stream, number: int, length: int) -> None:
 class Session:
     """All streams to one guest."""
 
+    takes: bool = False  # streams that the guest opens
     outgoing: deque[bytes] = attrs.field(factory=deque)
     backlog: int = 0
+    _opened: int = 0  # the last that it has
     _streams: dict[int, _Stream] = attrs.field(factory=dict)
     _next: int = 1
     _head: bytearray = attrs.field(factory=bytearray)
@@ -170,9 +179,9 @@ class Session:
             yield from self._stream_frame(kind, flags, number, length)
 
     def _stream_frame(self, kind: int, flags: int, number: int, length: int) -> Iterator[Event]:
-        if not number % 2:
-            raise ProtocolViolation(f"the guest opened stream {number}: it may open none")
-        if number >= self._next:
+        if not number % 2 and flags & SYN:
+            yield self._open_theirs(number)
+        if number >= self._next if number % 2 else not 0 < number <= self._opened:
             raise ProtocolViolation(f"the guest spoke on stream {number}, which was never opened")
         stream = self._streams.get(number)
         closing = flags & (FIN | RST)
@@ -187,6 +196,16 @@ class Session:
             yield Writable(number)
         if closing and not self._left:
             yield self._over(number, closing)
+
+    def _open_theirs(self, number: int) -> Opened:
+        if not self.takes:
+            raise ProtocolViolation(f"the guest opened stream {number}: it may open none")
+        if number <= self._opened:
+            raise ProtocolViolation(f"the guest opened stream {number} after stream {self._opened}")
+        self._opened = number
+        self._streams[number] = _Stream(receive_window=INITIAL_WINDOW)
+        self._send(WINDOW_UPDATE, ACK, number, 0)
+        return Opened(number)
 
     def _over(self, number: int, closing: int) -> Event:
         if closing & RST:

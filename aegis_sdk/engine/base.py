@@ -8,13 +8,19 @@ from typing import Protocol
 
 from aegis_sdk.model import (
     AppInfo,
+    AppSpec,
     Check,
     Ending,
     ImageInfo,
+    InstanceInfo,
     LogEntry,
+    Network,
+    NetworkEvent,
     PluginInfo,
+    Port,
     Progress,
     Pruned,
+    ReleaseInfo,
     SandboxInfo,
     SandboxSpec,
     SecretInfo,
@@ -58,19 +64,67 @@ class Tasks(Protocol):
 
 
 class Apps(Protocol):
-    """Apps, each of which is named by its ID or its name."""
+    """Apps, each of which is named by its ID or its name, and its releases by their labels or IDs.
 
-    def create(self, name: str) -> AppInfo:
+    AppNotFound and ReleaseNotFound may come from all that name one.
+    """
+
+    def create(self, name: str, spec: AppSpec) -> AppInfo:
         """A new app; NameTaken."""
 
+    def update(self, app: str, spec: AppSpec) -> AppInfo:
+        """Have the next release of an app be as *spec* says; those that there are, and what is served, stay."""
+
     def get(self, app: str) -> AppInfo:
-        """An app; AppNotFound."""
+        """An app."""
 
     def list(self) -> tuple[AppInfo, ...]:
         """All apps, in the order of their names."""
 
     def delete(self, app: str, *, workspace: bool) -> None:
-        """Delete an app with its secrets, and its workspace only if that is asked for; AppNotFound."""
+        """Stop an app, and delete it with its releases, logs and secrets; its workspace only if that is asked for."""
+
+    def publish(self, app: str, *, label: str | None, report: Report) -> ReleaseInfo:
+        """Freeze an app as it is now, its image by digest, which is kept. NameTaken if it has a release *label*.
+
+        *report* hears of the image, which is asked for as the app's pull policy says; as with ``pull_image``.
+        """
+
+    def releases(self, app: str) -> tuple[ReleaseInfo, ...]:
+        """An app's releases, the newest last."""
+
+    def serve(self, app: str, *, release: str | None, beside: bool, report: Report) -> InstanceInfo:
+        """Have an app served by *release*, by default its newest, and wait until that is ready.
+
+        If it is served by that release, it stays so, by the same instance, booted anew only if it has ended or its
+        secrets may have changed since. If it is served by another, requests go there until this one is ready, and the
+        other is then stopped when it has answered what it had begun to; unless this one is to serve *beside* it, for
+        routing policies that choose between them. ServerFailed with what was seen, and the other serves on; PortTaken.
+        """
+
+    def stop(self, app: str, *, release: str | None = None) -> None:
+        """Have an app, or only its *release*, served no more; fine if it is not. Its guests end."""
+
+    def wake(self, app: str, *, release: str | None = None) -> InstanceInfo:
+        """An instance, by default that which serves requests, when it runs; NotServed, or why it could not be woken."""
+
+    def instances(self, app: str | None = None) -> tuple[InstanceInfo, ...]:
+        """What serves, of one app or of all; of an app the one that serves requests by default is the first."""
+
+    def logs(
+        self,
+        app: str,
+        *,
+        release: str | None = None,
+        follow: bool = False,
+        since: int = 0,
+        tail: int | None = None,
+    ) -> Iterator[LogEntry]:
+        """What the instance of *release* says and has said, by default that which serves now or did so last.
+
+        As with ``Tasks.logs``. With *follow* it goes on until the app is served by it no more. NotServed if
+        it never was.
+        """
 
 
 class Secrets(Protocol):
@@ -129,6 +183,15 @@ class Engine(Protocol):
     def ending(self, sandbox: str, *, timeout: float) -> Ending | None:
         """How the sandbox ended; None if it has not within *timeout* seconds."""
 
+    def expose(self, sandbox: str, port: Port) -> str:
+        """Have a port of the sandbox be reached from this machine until it ends; where: a URL, or ``127.0.0.1:N``.
+
+        Fine if it is exposed: a local port that is named takes the place of the one before. PortTaken; SandboxClosed.
+        """
+
+    def conceal(self, sandbox: str, port: Port) -> None:
+        """Have a port of the sandbox be reached no more; connections that are open stay. Fine if it is not."""
+
     def pause(self, sandbox: str) -> None:
         """Stop the sandbox's processors; what it is sent waits. Fine if it stands still or has ended."""
 
@@ -154,6 +217,15 @@ class Engine(Protocol):
         self, sandbox: str, *, follow: bool = False, since: int = 0, tail: int | None = None
     ) -> Iterator[LogEntry]:
         """What a sandbox's log holds, as ``task_logs``; SandboxNotFound."""
+
+    def network_events(self, sandbox: str) -> tuple[NetworkEvent, ...]:
+        """What the sandbox has tried to reach, also when it has ended: of what is over, the last thousand, in order.
+
+        SandboxNotFound.
+        """
+
+    def update_network(self, sandbox: str, network: Network) -> SandboxInfo:
+        """Have *network* decide what the sandbox may reach, from here on and after its next boots. SandboxNotFound."""
 
     def pull_image(self, reference: str, *, pull: str, report: Report) -> ImageInfo:
         """Have an image in the cache, asking its source ``always``, only if it is ``missing``, or ``never``.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import attrs
 
-from aegis_sdk.drivers.base import BootPlan, Machine, Shared, Witness
+from aegis_sdk.drivers.base import BootPlan, Machine, Outlet, Shared, Witness
 from aegis_sdk.drivers.choice import Choice
 from aegis_sdk.engine.roster import Entry
 from aegis_sdk.errors import AegisError, BootFailed, BootTimedOut, InvalidValue
@@ -67,6 +67,7 @@ def plan(
     harness: Path,
     image: Path,
     witness: Witness | None,
+    outlet: Outlet | None,
 ) -> BootPlan:
     """What the driver is to boot."""
     return BootPlan(
@@ -78,6 +79,7 @@ def plan(
         nested=spec.nested,
         shared=shared,
         witness=witness,
+        outlet=outlet,
     )
 
 
@@ -109,6 +111,7 @@ def described(
         created=entry.created,
         name=spec.name,
         keep=spec.keep,
+        network=spec.network,
     )
 
 

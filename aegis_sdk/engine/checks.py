@@ -12,7 +12,7 @@ import attrs
 from aegis_sdk.artifacts import private
 from aegis_sdk.drivers.base import Driver
 from aegis_sdk.drivers.choice import choose
-from aegis_sdk.errors import AegisError, StoreFailed
+from aegis_sdk.errors import AegisError, PortTaken, StoreFailed
 from aegis_sdk.model import Check, PluginInfo
 
 if TYPE_CHECKING:
@@ -67,6 +67,19 @@ def of_home(home: Path) -> Check:
             name="home", ok=False, seen=f"{home} has {free >> 20} MiB free, of 200 needed", fix="free some space"
         )
     return Check(name="home", ok=True, seen=f"{home}, {free >> 30} GiB free")
+
+
+def of_router_port(port: int) -> Check:
+    """Whether a daemon that is to be started could have its router listen there."""
+    from aegis_sdk.routing.listener import HOST, listen  # late: asyncio costs more than the rest
+
+    try:
+        listen(port).close()
+    except PortTaken as error:
+        seen = f"the router {error.message}; {error.hint}"
+        return Check(name="router port", ok=False, seen=seen, fix="AEGIS_ROUTER_PORT=0 aegis up", required=False)
+    seen = f"{HOST}:{port} is free" if port else f"any free port of {HOST}"
+    return Check(name="router port", ok=True, seen=seen, required=False)
 
 
 def of_store(secrets: SecretRecords) -> Iterator[Check]:

@@ -25,6 +25,11 @@ def engine_of_tasks() -> Engine:
     return _remote(config.host) if config.host else _local_of(config, os.getpid())
 
 
+def engine_of_apps() -> Engine:
+    """As ``engine_of_tasks``: what serves an app in this process is found again by whoever asks for that app."""
+    return engine_of_tasks()
+
+
 def connect(host: str | os.PathLike[str] | None = None) -> Engine:
     """The engine of the daemon that listens at *host*, by default at AEGIS_HOST, or else in AEGIS_HOME.
 

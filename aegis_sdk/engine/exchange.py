@@ -12,7 +12,7 @@ import select
 import socket
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -21,8 +21,10 @@ from urllib.parse import quote, urlencode
 import attrs
 
 from aegis_sdk import sockets, wire
+from aegis_sdk.engine.base import Report
 from aegis_sdk.errors import AegisError, DaemonUnavailable, InvalidValue
 from aegis_sdk.guest.channel import LONGEST_WAIT
+from aegis_sdk.model import Progress
 
 T = TypeVar("T")
 #: Seconds that the daemon has for what it does at once, on a host that is busy.
@@ -76,6 +78,18 @@ class Exchange:
         with self._answer(method, place, query, body, limit=None, accept="application/x-ndjson") as answer:
             while line := answer.readline():
                 yield self.understood(self.parsed(line), dict[str, Any])
+
+    def long(self, *place: str, shape: type[T], report: Report, body: object = None) -> T:
+        """The result of what is asked for by POST and may take long: of its progress *report* hears."""
+        with closing(self.lines("POST", *place, body=body)) as lines:
+            for line in lines:
+                if "progress" in line:
+                    report(self.understood(line["progress"], Progress))
+                elif "error" in line:
+                    raise self.error(line["error"])
+                else:
+                    return self.understood(line.get("result"), shape)
+        raise DaemonUnavailable("the daemon has ended its answer without a result")
 
     def understood(self, data: object, shape: type[T]) -> T:
         """The value of type *shape* that *data* says; if it says none, this is a daemon that we do not understand."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import attrs
 
 from aegis_sdk.drivers.base import Witness
+from aegis_sdk.engine.attempts import Attempts
 from aegis_sdk.errors import StoreFailed
 from aegis_sdk.model import Ending
 from aegis_sdk.store.logs import Log, has_ended
@@ -53,6 +54,10 @@ class Journal:
         """Who writes down what a machine of *sandbox* says; StoreFailed."""
         log = self._logs[sandbox] = self._log(sandbox)
         return _Witness(log, partial(self._logs.pop, sandbox, None))
+
+    def attempts(self, sandbox: str) -> Attempts:
+        """Who writes down what the guest that this machine runs tries to reach, of a sandbox with a witness."""
+        return Attempts(self._logs[sandbox])
 
     def note(self, sandbox: str, text: str) -> None:
         """Write down what has become of a sandbox."""

@@ -25,7 +25,7 @@ class Keeping:
             roster.restore(_entry(record))
 
     def save(self, entry: Entry, info: SandboxInfo) -> None:
-        """Put a sandbox that has just booted on record, if it is to be kept."""
+        """Put a sandbox on record as it is now, if it is to be kept."""
         if entry.spec.keep:
             spec, now = wire.dumps(entry.spec).decode(), wire.dumps(info).decode()
             self._records.save(SandboxRecord(id=entry.id, name=entry.spec.name, spec=spec, info=now))
@@ -57,4 +57,4 @@ def _entry(record: SandboxRecord) -> Entry:
 
 def stopped(info: SandboxInfo) -> SandboxInfo:
     """What a sandbox is while no machine of it is known."""
-    return attrs.evolve(info, state=State.STOPPED, pid=None, memory_used=None)
+    return attrs.evolve(info, state=State.STOPPED, pid=None, memory_used=None, addresses={})

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 
 import attrs
 
 from aegis_sdk.drivers.base import Machine
-from aegis_sdk.engine.roster import Running
+from aegis_sdk.engine.roster import Entry, Running
 from aegis_sdk.errors import GuestNotResponding
 from aegis_sdk.guest import requests
 from aegis_sdk.guest.channel import Channel
-from aegis_sdk.model import Cause, Ending, SandboxInfo, State
+from aegis_sdk.model import Cause, Ending, SandboxInfo, SandboxSpec, State
 
 _CLOCK_TIMEOUT = 60.0  # all that was sent to a paused guest reaches it first
 _CLOCK_ERROR = 1.0
@@ -20,12 +21,20 @@ _END_TIMEOUT = 30.0  # on a host that is busy; an end that is waited for is most
 _COMMANDS_PART = 0.8  # of the grace is for commands; the guest's own end takes the rest
 
 
-def info(machine: Machine, booted: SandboxInfo) -> SandboxInfo:
-    """What a sandbox is now, made of what it was when it had booted."""
+def info(entry: Entry, addresses: Mapping[str, str]) -> SandboxInfo | None:
+    """What a sandbox is now that is reached at *addresses*; None if it has not booted yet."""
+    if entry.running:
+        return described(entry.running, entry.spec, addresses)
+    return entry.info and attrs.evolve(entry.info, network=entry.spec.network)
+
+
+def described(running: Running, spec: SandboxSpec, addresses: Mapping[str, str]) -> SandboxInfo:
+    """What a sandbox that has booted is now, of which *spec* is asked, made of what it was then."""
+    machine, booted = running.machine, attrs.evolve(running.booted, network=spec.network)
     if ending := machine.wait(0):
         return attrs.evolve(booted, state=ending.state, pid=None)
     state = State.PAUSED if machine.paused else State.RUNNING
-    return attrs.evolve(booted, state=state, memory_used=machine.memory_used())
+    return attrs.evolve(booted, state=state, memory_used=machine.memory_used(), addresses=addresses)
 
 
 def mend_clock(machine: Machine) -> None:

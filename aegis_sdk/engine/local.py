@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
-from functools import cached_property
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
-from aegis_sdk.artifacts import Artifacts, private
+from aegis_sdk.artifacts import Artifacts
 from aegis_sdk.config import Config
 from aegis_sdk.drivers.base import Driver
-from aegis_sdk.drivers.choice import Choice, choose
 from aegis_sdk.drivers.libkrun import Libkrun
 from aegis_sdk.drivers.qemu import Qemu
-from aegis_sdk.engine import boot, checks, life
+from aegis_sdk.engine import checks, life
 from aegis_sdk.engine.base import Report
-from aegis_sdk.engine.roster import Boot, Entry, Roster, Running
-from aegis_sdk.errors import AegisError, ImageFailed, InvalidValue, SandboxClosed, SandboxNotFound, Unavailable
-from aegis_sdk.guest.channel import Channel
+from aegis_sdk.engine.booting import Booting, Hearers
+from aegis_sdk.engine.exposed_sandboxes import ExposedSandboxes
+from aegis_sdk.engine.images import LocalImages
+from aegis_sdk.engine.late import late
+from aegis_sdk.engine.roster import Boot, Entry, Roster
+from aegis_sdk.errors import AegisError, InvalidValue, SandboxClosed, SandboxNotFound, StoreFailed, Unavailable
 from aegis_sdk.images import harness
-from aegis_sdk.images.cache import ImageCache, OpenImage
+from aegis_sdk.images.cache import ImageCache
 from aegis_sdk.images.sources import Sources
 from aegis_sdk.model import (
     Cause,
@@ -30,7 +30,10 @@ from aegis_sdk.model import (
     Ending,
     ImageInfo,
     LogEntry,
+    Network,
+    NetworkEvent,
     PluginInfo,
+    Port,
     Progress,
     Pruned,
     SandboxInfo,
@@ -39,20 +42,17 @@ from aegis_sdk.model import (
 
 if TYPE_CHECKING:
     from aegis_sdk.engine.apps import LocalApps
+    from aegis_sdk.engine.ingress import Ingress
     from aegis_sdk.engine.journal import Journal
     from aegis_sdk.engine.keeping import Keeping
     from aegis_sdk.engine.secrets import LocalSecrets
+    from aegis_sdk.engine.serving import Serving
     from aegis_sdk.engine.tasks import LocalTasks
     from aegis_sdk.plugins import Plugins
     from aegis_sdk.store.database import Database
     from aegis_sdk.store.reader import LogReader
 
-_NOTICE = (
-    "aegis: no hardware virtualization here, so guests run in software: a boot takes a second or two"
-    " (`aegis doctor` says why; this is said once)\n"
-)
-
-
+_NOBODY = Hearers()
 _GLANCE = 0.5  # Ctrl-C is heard in between, whichever thread the kernel gives it to
 
 
@@ -66,14 +66,25 @@ class LocalEngine:
             driver.name: driver for driver in (Libkrun(config, self._artifacts), Qemu(config, self._artifacts))
         }
         self._sources = Sources(config, lambda: self._plugins.image_sources)
-        self._images = ImageCache(config.images, self._sources, architecture=harness.architecture())
+        cache = ImageCache(config.images, self._sources, architecture=harness.architecture())
+        self._images = LocalImages(cache, config)
         self._roster = Roster()
+        self._exposed = ExposedSandboxes(lambda: self.ingress)
         self._owner = os.getpid()
         self._keeping = self._kept() if keeps else None
         self._held = self._database.hold() if keeps else None
         self._journal = self._continued() if keeps else None
+        self._booting = Booting(
+            config=config,
+            artifacts=self._artifacts,
+            drivers=self._drivers,
+            images=self._images,
+            roster=self._roster,
+            journal=self._journal,
+        )
 
-    def create(self, spec: SandboxSpec, *, report: Report) -> SandboxInfo:
+    def create(self, spec: SandboxSpec, *, report: Report, hearers: Hearers = _NOBODY) -> SandboxInfo:
+        """As every engine does; what *hearers* hear is not in the sandbox's log."""
         if spec.keep and not self._keeping:
             raise InvalidValue(
                 "only the daemon can keep a sandbox",
@@ -81,7 +92,7 @@ class LocalEngine:
             )
         entry, mine = self._roster.add(spec)
         try:
-            return self._boot(entry, mine, report)
+            return self._boot(entry, mine, report, hearers)
         except BaseException:
             self._roster.forget(entry)
             if self._journal:
@@ -91,11 +102,11 @@ class LocalEngine:
     def start(self, sandbox: str, *, report: Report) -> SandboxInfo:
         while entry := self._ours(sandbox):
             if mine := self._roster.begin(entry):
-                return self._boot(entry, mine, report)
+                return self._boot(entry, mine, report, _NOBODY)
             if under_way := entry.boot:
                 under_way.over.wait(_GLANCE)
             elif entry.running and not entry.gone:
-                return life.info(entry.running.machine, entry.running.booted)
+                return life.described(entry.running, entry.spec, self._exposed.addresses(entry.id))
         raise SandboxNotFound(f"there is no sandbox {sandbox}")
 
     def sandboxes(self) -> tuple[SandboxInfo, ...]:
@@ -118,15 +129,25 @@ class LocalEngine:
 
     def info(self, sandbox: str) -> SandboxInfo | None:
         entry = self._ours(sandbox)
-        if entry and entry.running:
-            return life.info(entry.running.machine, entry.running.booted)
-        return entry.info if entry else None
+        return life.info(entry, self._exposed.addresses(entry.id)) if entry else None
 
     def logs(self, sandbox: str) -> str | None:
         entry = self._ours(sandbox)
         if entry and entry.running:
             return entry.running.machine.logs()
         return "" if entry and entry.info else None
+
+    def expose(self, sandbox: str, port: Port) -> str:
+        entry = self._ours(sandbox)
+        if not (entry and entry.running):
+            raise SandboxClosed(f"sandbox {sandbox} is closed")
+        where = self._exposed.expose(entry.id, entry.running.machine, port)
+        self._note(entry, f"its port {port.label} is reached at {where}")
+        return where
+
+    def conceal(self, sandbox: str, port: Port) -> None:
+        if entry := self._ours(sandbox):
+            self._exposed.conceal(entry.id, port)
 
     def pause(self, sandbox: str) -> None:
         entry = self._ours(sandbox)
@@ -145,6 +166,7 @@ class LocalEngine:
         entry = self._ours(sandbox)
         if entry and not self._roster.cancel(entry) and entry.running:
             life.stop(entry.running.machine, grace)
+            self._exposed.part(entry.id)
 
     def remove(self, sandbox: str) -> Ending | None:
         entry = self._roster.find(sandbox)
@@ -153,10 +175,25 @@ class LocalEngine:
         try:
             return life.close(entry.running) if entry.running else None
         finally:
+            self._exposed.part(entry.id)
             if self._keeping:
                 self._keeping.delete(entry)
             if self._journal:
                 self._journal.forget(entry.id)
+
+    def network_events(self, sandbox: str) -> tuple[NetworkEvent, ...]:
+        entry = self._known(sandbox)
+        return entry.running.gateway.events() if entry.running else ()
+
+    def update_network(self, sandbox: str, network: Network) -> SandboxInfo:
+        entry = self._known(sandbox)
+        self._roster.restrict(entry, network)
+        if not (info := life.info(entry, self._exposed.addresses(entry.id))):
+            raise SandboxClosed(f"sandbox {sandbox} has not booted yet")
+        if self._keeping:
+            self._keeping.save(entry, info)
+            self._off_record(entry)
+        return info
 
     def sandbox_logs(
         self, sandbox: str, *, follow: bool = False, since: int = 0, tail: int | None = None
@@ -167,8 +204,7 @@ class LocalEngine:
         self, sandbox: str, *, follow: bool = False, since: int = 0, tail: int | None = None
     ) -> LogReader:
         """The same, for who waits for many things at once."""
-        if not (entry := self._ours(sandbox)):
-            raise SandboxNotFound(f"there is no sandbox {sandbox}")
+        entry = self._known(sandbox)
         if not self._journal:
             raise Unavailable(
                 "only the daemon keeps the logs of sandboxes",
@@ -180,12 +216,16 @@ class LocalEngine:
         """End all tasks and sandboxes; with *again*, the kept that run are marked to be started by the next daemon."""
         if "tasks" in self.__dict__:  # else nobody has asked for them
             self.tasks.close()
+        if "serving" in self.__dict__:
+            self.serving.close()
         entries = self._roster.all()
         if self._keeping:
             self._keeping.want(entry for entry in entries if again and entry.runs)
         with ExitStack() as each:  # one that cannot be ended keeps none of the others
             for entry in entries:
                 each.callback(self._put_down if entry.spec.keep else self.remove, entry.id)
+            if "ingress" in self.__dict__:
+                each.callback(self.ingress.close)
             if self._held:
                 each.callback(self._held.close)
 
@@ -194,31 +234,24 @@ class LocalEngine:
         return self._keeping.wanted() if self._keeping else ()
 
     def pull_image(self, reference: str, *, pull: str, report: Report) -> ImageInfo:
-        with self._in_home(), closing(self._images.open(reference, pull=pull, report=report)) as image:
-            return self._images.info(image.record)
+        return self._images.pull(reference, pull=pull, report=report)
 
     def import_image(self, reference: str, *, name: str, replace: bool, report: Report) -> ImageInfo:
-        with (
-            self._in_home(),
-            closing(self._images.import_image(reference, name=name, replace=replace, report=report)) as image,
-        ):
-            return self._images.info(image.record)
+        return self._images.import_(reference, name=name, replace=replace, report=report)
 
     def image(self, reference: str) -> ImageInfo:
-        with self._in_home():
-            return self._images.get(reference)
+        return self._images.get(reference)
 
     def images(self) -> tuple[ImageInfo, ...]:
-        with self._in_home():
-            return self._images.all()
+        return self._images.all()
 
     def remove_image(self, reference: str, *, digest: str) -> None:
-        with self._in_home():
-            self._images.remove(reference, digest=digest)
+        self._images.remove(reference, digest=digest)
 
     def prune_images(self, *, older_than: float | None, unused: bool) -> Pruned:
-        with self._in_home():
-            return self._images.prune(older_than=older_than, unused=unused)
+        with suppress(StoreFailed):  # then all that is kept stays
+            self.apps.tidy()
+        return self._images.prune(older_than=older_than, unused=unused)
 
     def plugins(self) -> tuple[PluginInfo, ...]:
         return self._plugins.infos
@@ -237,14 +270,25 @@ class LocalEngine:
     def mend(self) -> tuple[str, ...]:
         return tuple(done for driver in self._drivers.values() for done in driver.mend())
 
-    @cached_property
+    @late
     def apps(self) -> LocalApps:
         from aegis_sdk.engine.apps import LocalApps
+        from aegis_sdk.engine.releases import LocalReleases
         from aegis_sdk.store.apps import AppRecords
+        from aegis_sdk.store.releases import ReleaseRecords
 
-        return LocalApps(AppRecords(self._database, self._config.workspaces))
+        releases = LocalReleases(self._images, ReleaseRecords(self._database))
+        return LocalApps(self, AppRecords(self._database), releases, self._config.workspaces)
 
-    @cached_property
+    @late
+    def ingress(self) -> Ingress:
+        from aegis_sdk.engine.ingress import Ingress
+        from aegis_sdk.store.instances import InstanceRecords
+
+        records, exact = InstanceRecords(self._database), self._keeping is not None
+        return Ingress(self._config, policies=lambda: self._plugins.routing_policies, records=records, exact=exact)
+
+    @late
     def secrets(self) -> LocalSecrets:
         from aegis_sdk.engine.secrets import LocalSecrets
         from aegis_sdk.store.secrets import SecretRecords
@@ -252,21 +296,32 @@ class LocalEngine:
 
         return LocalSecrets(SecretRecords(self._database, KeyFile(self._config.key)))
 
-    @cached_property
+    @late
     def tasks(self) -> LocalTasks:
         from aegis_sdk.engine.tasks import LocalTasks
         from aegis_sdk.store.tasks import TaskRecords
 
         return LocalTasks(self, TaskRecords(self._database, self._config.owners), self._config)
 
-    @cached_property
+    @late
+    def serving(self) -> Serving:
+        """What serves its apps, and the way there."""
+        from aegis_sdk.engine.placements import OnRecord, Remembered
+        from aegis_sdk.engine.serving import Serving
+        from aegis_sdk.store.instances import InstanceRecords
+
+        keeps = self._keeping is not None
+        placements = OnRecord(InstanceRecords(self._database)) if keeps else Remembered()
+        return Serving(self, self._config, placements=placements, keeps=keeps)
+
+    @late
     def _plugins(self) -> Plugins:
         # Late: pluggy, and looking for what is installed, would cost each process a tenth of a second.
         from aegis_sdk.plugins import Plugins
 
         return Plugins.load(self._config)
 
-    @cached_property
+    @late
     def _database(self) -> Database:
         from aegis_sdk.store.database import Database
 
@@ -294,12 +349,17 @@ class LocalEngine:
             raise SandboxClosed(f"sandbox {sandbox} belongs to the process that made it, not to its forked child")
         return self._roster.find(sandbox)
 
+    def _known(self, sandbox: str) -> Entry:
+        if entry := self._ours(sandbox):
+            return entry
+        raise SandboxNotFound(f"there is no sandbox {sandbox}")
+
     def _put_down(self, sandbox: str) -> None:
         self.stop(sandbox, grace=0.0)
         if (entry := self._ours(sandbox)) and entry.running:
             life.close(entry.running)
 
-    def _boot(self, entry: Entry, mine: Boot, report: Report) -> SandboxInfo:
+    def _boot(self, entry: Entry, mine: Boot, report: Report, hearers: Hearers) -> SandboxInfo:
         """Boot a sandbox; what its last machine has held is given back only then."""
 
         def heard(progress: Progress) -> None:
@@ -308,7 +368,7 @@ class LocalEngine:
 
         try:
             with ExitStack() as undo:
-                running = self._booted(entry, mine, heard, undo)
+                running = self._booting.boot(entry, mine, undo, report=heard, hearers=hearers)
                 undo.callback(self._off_record, entry)
                 if self._keeping:
                     self._keeping.save(entry, running.booted)
@@ -328,58 +388,3 @@ class LocalEngine:
         """Take what was removed while it booted off the record."""
         if self._keeping and (entry.gone or not entry.info):
             self._keeping.delete(entry)
-
-    def _booted(self, entry: Entry, mine: Boot, report: Report, undo: ExitStack) -> Running:
-        spec = entry.spec
-        shared = tuple(map(boot.shared, spec.mounts))
-        choice = self._choose(spec)
-        driver = choice.driver
-        self._notice(driver)
-        phases = boot.Phases()
-        with phases.measure("disks"), self._in_home():
-            image = undo.enter_context(closing(self._open(spec, report)))
-            disks = {"image": image.disk.path, "harness": harness.disk(self._artifacts)}
-        with phases.measure("monitor"), boot.starting():
-            witness = self._journal.witness(entry.id) if self._journal else None
-            machine = driver.boot(boot.plan(entry.id, spec, shared, **disks, witness=witness))
-        undo.callback(life.end, machine)
-        self._roster.born(mine, machine)
-        control = Channel(machine.dial())
-        undo.callback(control.close)
-        with phases.measure("kernel"):
-            booted = boot.finish(machine, control, spec, image.record.config.cwd)
-        phases.split("kernel", booted.phases)
-        info = boot.described(entry, choice, machine, config=image.record.config, booted=booted, phases=phases)
-        return Running(machine, control, image, info)
-
-    def _choose(self, spec: SandboxSpec) -> Choice:
-        wanted = spec.driver or self._config.driver
-        return choose(wanted, self._drivers, nested=spec.nested, shared=bool(spec.mounts))
-
-    def _open(self, spec: SandboxSpec, report: Report) -> OpenImage:
-        if spec.digest:
-            return self._images.open_kept(spec.image, digest=spec.digest)
-        return self._images.open(spec.image, pull=spec.pull, report=report)
-
-    @contextmanager
-    def _in_home(self) -> Iterator[None]:
-        try:
-            yield
-        except AegisError:
-            raise
-        except OSError as error:
-            seen = f"images cannot be kept in {self._config.images}: {error.strerror or error}"
-            hint = "free some space, or set AEGIS_HOME to a directory that this user may write to"
-            raise ImageFailed(seen, hint=hint) from error
-
-    def _notice(self, driver: Driver) -> None:
-        """Say once per home, not once per guest, that guests run in software here."""
-        if driver.accelerator != "tcg":
-            return
-        try:
-            private(self._config.data)
-            (self._config.data / "software-emulation-noticed").touch(exist_ok=False)
-        except OSError:
-            return
-        if sys.stderr:  # a program may have closed it
-            sys.stderr.write(_NOTICE)

@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -18,7 +18,7 @@ from aegis_sdk import wire
 from aegis_sdk.engine.base import Report
 from aegis_sdk.engine.exchange import ANSWER, LONGEST_QUESTION, Exchange
 from aegis_sdk.engine.guest_socket import GuestSocket
-from aegis_sdk.engine.remote_records import RemoteApps, RemoteSecrets
+from aegis_sdk.engine.remote_records import RemoteApps, RemoteSecrets, here
 from aegis_sdk.engine.remote_tasks import RemoteTasks, entries
 from aegis_sdk.errors import DaemonUnavailable, SandboxClosed, SandboxNotFound
 from aegis_sdk.model import (
@@ -27,8 +27,10 @@ from aegis_sdk.model import (
     Ending,
     ImageInfo,
     LogEntry,
+    Network,
+    NetworkEvent,
     PluginInfo,
-    Progress,
+    Port,
     Pruned,
     SandboxInfo,
     SandboxSpec,
@@ -45,6 +47,11 @@ class _Ended:
 @attrs.frozen
 class _Console:
     text: str
+
+
+@attrs.frozen
+class _Address:
+    address: str
 
 
 class RemoteEngine:
@@ -93,7 +100,7 @@ class RemoteEngine:
         return info
 
     def start(self, sandbox: str, *, report: Report) -> SandboxInfo:
-        return self._long(*self._at(sandbox), "start", shape=SandboxInfo, report=report)
+        return self._daemon.long(*self._at(sandbox), "start", shape=SandboxInfo, report=report)
 
     def sandboxes(self) -> tuple[SandboxInfo, ...]:
         return self._daemon.ask("GET", "sandboxes", shape=tuple[SandboxInfo, ...])
@@ -110,6 +117,13 @@ class RemoteEngine:
             answer = self._daemon.ask("GET", *self._at(sandbox), "ending", query=query, shape=_Ended)
             if answer.ending or left <= LONGEST_QUESTION:
                 return answer.ending
+
+    def expose(self, sandbox: str, port: Port) -> str:
+        return self._daemon.ask("POST", *self._at(sandbox), "ports", body=wire.to_json(port), shape=_Address).address
+
+    def conceal(self, sandbox: str, port: Port) -> None:
+        which: dict[str, str | float] = {"number": port.number, "protocol": port.protocol}
+        self._daemon.tell("DELETE", *self._at(sandbox), "ports", query=which)
 
     def pause(self, sandbox: str) -> None:
         self._daemon.tell("POST", *self._at(sandbox), "pause")
@@ -140,6 +154,13 @@ class RemoteEngine:
                 self._hanging.remove(sandbox)
                 self._guests.unhang()
 
+    def network_events(self, sandbox: str) -> tuple[NetworkEvent, ...]:
+        return self._daemon.ask("GET", *self._at(sandbox), "network", "events", shape=tuple[NetworkEvent, ...])
+
+    def update_network(self, sandbox: str, network: Network) -> SandboxInfo:
+        body = wire.to_json(network)
+        return self._daemon.ask("PUT", *self._at(sandbox), "network", body=body, shape=SandboxInfo)
+
     def sandbox_logs(
         self, sandbox: str, *, follow: bool = False, since: int = 0, tail: int | None = None
     ) -> Iterator[LogEntry]:
@@ -147,11 +168,11 @@ class RemoteEngine:
 
     def pull_image(self, reference: str, *, pull: str, report: Report) -> ImageInfo:
         body = {"reference": reference, "pull": pull}
-        return self._long("images", "pull", body=body, shape=ImageInfo, report=report)
+        return self._daemon.long("images", "pull", body=body, shape=ImageInfo, report=report)
 
     def import_image(self, reference: str, *, name: str, replace: bool, report: Report) -> ImageInfo:
         body = {"reference": reference, "name": name, "replace": replace}
-        return self._long("images", "import", body=body, shape=ImageInfo, report=report)
+        return self._daemon.long("images", "import", body=body, shape=ImageInfo, report=report)
 
     def image(self, reference: str) -> ImageInfo:
         return self._daemon.ask("GET", "images", "info", query={"reference": reference}, shape=ImageInfo)
@@ -193,19 +214,5 @@ class RemoteEngine:
         return "sandboxes", sandbox
 
     def _create(self, spec: SandboxSpec, lease: str | None, report: Report) -> SandboxInfo:
-        # What is below /proc/self is another directory for the daemon.
-        here = tuple(attrs.evolve(mount, source=os.path.realpath(mount.source)) for mount in spec.mounts)
-        spec = attrs.evolve(spec, mounts=here)
-        return self._long("sandboxes", body={**wire.to_json(spec), "lease": lease}, shape=SandboxInfo, report=report)
-
-    def _long(self, *place: str, shape: type[T], report: Report, body: object = None) -> T:
-        """The result of what may take long: of its progress *report* hears."""
-        with closing(self._daemon.lines("POST", *place, body=body)) as lines:
-            for line in lines:
-                if "progress" in line:
-                    report(self._daemon.understood(line["progress"], Progress))
-                elif "error" in line:
-                    raise self._daemon.error(line["error"])
-                else:
-                    return self._daemon.understood(line.get("result"), shape)
-        raise DaemonUnavailable("the daemon has ended its answer without a result")
+        body = {**wire.to_json(here(spec)), "lease": lease}
+        return self._daemon.long("sandboxes", body=body, shape=SandboxInfo, report=report)

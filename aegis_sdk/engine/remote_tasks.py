@@ -86,11 +86,13 @@ class _Attached(socket.socket):
             self._unhang()
 
 
-def entries(daemon: Exchange, *place: str, follow: bool, since: int, tail: int | None) -> Iterator[LogEntry]:
+def entries(
+    daemon: Exchange, *place: str, follow: bool, since: int, tail: int | None, release: str | None = None
+) -> Iterator[LogEntry]:
     """A log's entries; one that is followed goes on where it was when a daemon that has ended is back in time."""
     lost: float | None = None  # the moment since which there is no daemon
     while True:
-        query = {"follow": follow, "since": since, "tail": tail}
+        query = {"follow": follow, "since": since, "tail": tail, "release": release}
         try:
             with closing(daemon.lines("GET", *place, "logs", query=query)) as lines:
                 for line in lines:

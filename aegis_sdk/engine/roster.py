@@ -12,7 +12,8 @@ from aegis_sdk.drivers.base import Machine
 from aegis_sdk.errors import NameTaken, SandboxClosed
 from aegis_sdk.guest.channel import Channel
 from aegis_sdk.images.cache import OpenImage
-from aegis_sdk.model import SandboxInfo, SandboxSpec
+from aegis_sdk.model import Network, SandboxInfo, SandboxSpec
+from aegis_sdk.network.gateway import Gateway
 
 
 @attrs.frozen
@@ -23,6 +24,7 @@ class Running:
     control: Channel
     image: OpenImage
     booted: SandboxInfo
+    gateway: Gateway
 
 
 @attrs.define(eq=False)
@@ -112,7 +114,15 @@ class Roster:
         with self._lock:
             boot.check()
             before, entry.running, entry.info = entry.running, running, running.booted
+            running.gateway.update(entry.spec.network)  # which may have changed meanwhile
             return before
+
+    def restrict(self, entry: Entry, network: Network) -> None:
+        """Have *network* be what the sandbox may reach, now and in later boots."""
+        with self._lock:
+            entry.spec = attrs.evolve(entry.spec, network=network)
+            if entry.running:
+                entry.running.gateway.update(network)
 
     def over(self, entry: Entry, boot: Boot) -> None:
         """End the boot, however it went: the next one may begin."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing, suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
 import attrs
 
-from aegis_sdk.engine.base import Engine
+from aegis_sdk.engine.attempts import Attempts
+from aegis_sdk.engine.booting import Hearers
 from aegis_sdk.engine.cancelling import Cancelling
 from aegis_sdk.engine.loss import why_lost
 from aegis_sdk.engine.tee import Seen, Tee
@@ -19,6 +21,9 @@ from aegis_sdk.guest import requests
 from aegis_sdk.guest.channel import Channel
 from aegis_sdk.model import Exit, Progress, TaskSpec, TaskState, signal_name
 from aegis_sdk.store.logs import Log
+
+if TYPE_CHECKING:
+    from aegis_sdk.engine.local import LocalEngine
 
 _ANSWER = 10.0  # for what a harness does at once, on a host that is busy
 _GRACE = 5.0  # between SIGTERM and SIGKILL
@@ -43,7 +48,9 @@ class _Cancelled(AegisError):
 class Run:
     """Runs a task's command in a guest of its own; nothing of it is left when it returns."""
 
-    def __init__(self, engine: Engine, task: str, spec: TaskSpec, *, log: Log, attached: socket.socket | None) -> None:
+    def __init__(
+        self, engine: LocalEngine, task: str, spec: TaskSpec, *, log: Log, attached: socket.socket | None
+    ) -> None:
         self._engine, self._task, self._spec, self._log, self._attached = engine, task, spec, log, attached
         self._tee: Tee | None = None  # until there is a guest
         self._why: Verdict | None = None  # it is to end so, whatever its command says
@@ -54,12 +61,17 @@ class Run:
         """The name of its guest."""
         return guest_of(self._task)
 
-    def run(self, environment: Mapping[str, str], asked: Cancelling) -> Verdict:
-        """Run it to its end, with *environment* under its own, listening to who has *asked* for its end."""
+    def run(self, environment: Mapping[str, str], asked: Cancelling, *, begun: Callable[[], None]) -> Verdict:
+        """Run it to its end, with *environment* under its own, listening to who has *asked* for its end.
+
+        *begun* is called when its command runs.
+        """
         with ExitStack() as undo:
             undo.callback(self._engine.remove, self.guest)
             try:
-                return self._boot(environment, asked, undo)
+                tee, command = self._boot(environment, asked, undo)
+                begun()
+                return self._carry(tee, asked, command)
             except _Cancelled as cancelled:
                 return Verdict(TaskState.CANCELLED, cancelled.message)
             except AegisError as error:
@@ -77,9 +89,10 @@ class Run:
         elif self._attached:
             self._attached.close()
 
-    def _boot(self, environment: Mapping[str, str], asked: Cancelling, undo: ExitStack) -> Verdict:
+    def _boot(self, environment: Mapping[str, str], asked: Cancelling, undo: ExitStack) -> tuple[Tee, str]:
         spec = attrs.evolve(self._spec.sandbox, name=self.guest)
-        info = self._engine.create(spec, report=partial(self._heard, asked))
+        hearers = Hearers(tell=Attempts(self._log).tell)
+        info = self._engine.create(spec, report=partial(self._heard, asked), hearers=hearers)
         if self._pulls:
             self._log.say(f"{info.image} was pulled")
         self._check(asked)
@@ -90,7 +103,7 @@ class Run:
         except OSError as error:
             raise why_lost(self._engine, self.guest, repr(" ".join(command.argv))) from error
         self._tee = Tee(guest, self._attached, hearer=self._log, asked=asked)
-        return self._carry(self._tee, asked, " ".join(command.argv))
+        return self._tee, " ".join(command.argv)
 
     def _heard(self, asked: Cancelling, progress: Progress) -> None:
         self._check(asked)

@@ -19,10 +19,11 @@ import attrs
 from aegis_sdk.config import Config
 from aegis_sdk.engine import cancelling
 from aegis_sdk.engine.attachment import Attachment
+from aegis_sdk.engine.exposed import ExposedTask
 from aegis_sdk.engine.queue import Queue
 from aegis_sdk.engine.run import Run, Verdict, guest_of
 from aegis_sdk.errors import AegisError, InvalidValue, StoreFailed, Unavailable
-from aegis_sdk.model import LogEntry, TaskInfo, TaskSpec, TaskState, signal_name
+from aegis_sdk.model import LogEntry, Port, TaskInfo, TaskSpec, TaskState, signal_name
 from aegis_sdk.mount import Mount
 from aegis_sdk.store import owners
 from aegis_sdk.store.logs import Log
@@ -38,6 +39,7 @@ _AGAIN = 1.0  # until an end that could not be put on record is tried again
 _CLAIM = 30.0  # for a client to attach itself to a task that has ended meanwhile
 _CLOSE = 20.0  # for all tasks to end
 _CANCELLED = "it was cancelled"
+_NOWHERE: dict[str, Any] = {"sandbox": None, "url": "", "addresses": {}}  # Any: each column has a type of its own
 _ORPHANED = "the process that ran it has ended"
 
 
@@ -48,6 +50,7 @@ class _Own:
     id: str
     app: str | None
     owner: str
+    expose: tuple[Port, ...]
     run: Run
     log: Log
     attachment: Attachment | None
@@ -171,7 +174,7 @@ class LocalTasks:
                 self._owner = Owner(self._owners)
             attachment = Attachment() if spec.attached else None
             run = Run(self._engine, info.id, spec, log=log, attached=attachment.ours if attachment else None)
-            own = _Own(info.id, info.app, self._owner.name, run, log, attachment)
+            own = _Own(info.id, info.app, self._owner.name, spec.expose, run, log, attachment)
             self._own[info.id] = own
         return own
 
@@ -199,10 +202,15 @@ class LocalTasks:
         return partial(self._part, own)
 
     def _verdict(self, own: _Own) -> Verdict | None:
-        with closing(self._listen(own.id)) as asked:
-            if not self._records.move(own.id, TaskState.RUNNING, started=time.time(), sandbox=guest_of(own.id)):
+        guest = guest_of(own.id)
+        with (
+            closing(self._listen(own.id)) as asked,
+            ExposedTask(self._engine, own.id, guest, own.expose) as exposed,
+        ):
+            if not self._records.move(own.id, TaskState.RUNNING, started=time.time(), sandbox=guest, **exposed.where):
                 return None  # it was cancelled in the queue
-            return own.run.run(self._engine.secrets.environment(own.app) if own.app else {}, asked)
+            environment = self._engine.secrets.environment(own.app) if own.app else {}
+            return own.run.run(environment, asked, begun=exposed.begin)
 
     def _settle(self, own: _Own, verdict: Verdict) -> None:
         """Put a task's end on record; its guest is gone by now."""
@@ -210,12 +218,12 @@ class LocalTasks:
             own.log.say(verdict.reason)
         own.log.flush()
         end = verdict.exit
-        fields: dict[str, Any] = {  # Any: each column has a type of its own
+        fields: dict[str, Any] = {  # as above
             "ended": time.time(),
             "exit_code": end.code if end else None,
             "signal": signal_name(end.signal) if end else None,
             "reason": verdict.reason,
-            "sandbox": None,
+            **_NOWHERE,
         }
         while True:
             try:
@@ -252,7 +260,7 @@ class LocalTasks:
 
     def _recover(self) -> None:
         for orphan in self._records.orphans():
-            if self._records.move(orphan.id, TaskState.FAILED, ended=time.time(), reason=_ORPHANED, sandbox=None):
+            if self._records.move(orphan.id, TaskState.FAILED, ended=time.time(), reason=_ORPHANED, **_NOWHERE):
                 log = self._log(orphan.id)
                 log.say(_ORPHANED)
                 log.end()

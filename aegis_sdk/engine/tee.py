@@ -53,10 +53,15 @@ class Seen(enum.Enum):
 
 
 class Tee:
-    """Carries frames between *guest* and *attached*, if somebody is, and listens to *asked* meanwhile."""
+    """Carries frames between *guest* and *attached*, if somebody is, and listens to *asked*, if it is told to."""
 
     def __init__(
-        self, guest: socket.socket, attached: socket.socket | None, *, hearer: Hearer, asked: HasDescriptor
+        self,
+        guest: socket.socket,
+        attached: socket.socket | None,
+        *,
+        hearer: Hearer,
+        asked: HasDescriptor | None = None,
     ) -> None:
         self._guest, self._attached, self._hearer, self._asked = guest, attached, hearer, asked
         self._decoder = Decoder()
@@ -64,6 +69,7 @@ class Tee:
         self._in = memoryview(b"")  # for the guest
         self._takes_input = attached is not None
         self._last = b""  # the frame that says how the command ended, which who is attached gets when all is settled
+        self.started = False
         self.exit: Exit | None = None
 
     def carry(self, *, deadline: float | None, listen: bool = True) -> Seen:
@@ -73,7 +79,7 @@ class Tee:
             attached = self._attached
             if attached and not self._carry_attached(attached, ready.get(attached.fileno(), 0)):
                 return self._hang_up()
-            if listen and ready.get(self._asked.fileno()):
+            if listen and self._asked and ready.get(self._asked.fileno()):
                 return Seen.ASKED
             if seen := self._carry_guest(ready.get(self._guest.fileno(), 0)):
                 return seen
@@ -90,7 +96,7 @@ class Tee:
 
     def _ready(self, deadline: float | None, *, listen: bool) -> dict[int, int]:
         poll = select.poll()
-        if listen:
+        if listen and self._asked:
             poll.register(self._asked, select.POLLIN)
         poll.register(self._guest, (0 if self._out else select.POLLIN) | (select.POLLOUT if self._in else 0))
         if self._attached:
@@ -158,6 +164,7 @@ class Tee:
             return encode(kind, payload)
         match requests.event(payload):
             case requests.Started():
+                self.started = True
                 return encode(kind, payload)
             case requests.NotStarted(code, message):
                 self._hearer.feed("stderr", f"{message}\n".encode())

@@ -6,19 +6,18 @@ Answers come from a hostile place: each is checked for its form before it become
 from __future__ import annotations
 
 import base64
-import json
 import os
 import time
 
 import attrs
 
 from aegis_sdk.errors import BootFailed, ProtocolViolation
+from aegis_sdk.guest import answers
 from aegis_sdk.guest.channel import Channel
 from aegis_sdk.model import Command, Exit, SandboxSpec, TerminalSize, printable
 from aegis_sdk.mount import Mount
 
 PROTOCOL = 1
-_TEXT_LIMIT = 4096
 
 
 @attrs.frozen
@@ -90,20 +89,20 @@ def _ask(channel: Channel, method: str, params: dict[str, object], deadline: flo
     answer = _answer(channel, method, params, deadline)
     if "error" in answer:
         raise BootFailed(f"the guest could not finish its boot: {_error(answer)}")
-    return _object(answer.get("result"), "a result")
+    return answers.fields(answer.get("result"), "a result")
 
 
 def _answer(channel: Channel, method: str, params: dict[str, object], deadline: float) -> dict[str, object]:
     channel.send_line({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}, deadline=deadline)
-    return _object(channel.read_line(deadline=deadline), "an answer")
+    return answers.fields(channel.read_line(deadline=deadline), "an answer")
 
 
 def _error(answer: dict[str, object]) -> str:
-    return _text(_object(answer["error"], "an error"), "message")
+    return answers.text(answers.fields(answer["error"], "an error"), "message")
 
 
 def _require_protocol(result: dict[str, object]) -> None:
-    if (protocol := _integer(result, "protocol")) != PROTOCOL:
+    if (protocol := answers.integer(result, "protocol")) != PROTOCOL:
         raise BootFailed(
             f"the guest's harness speaks protocol {protocol}, this is {PROTOCOL}",
             hint="install Aegis again, so that its parts are of one version",
@@ -111,10 +110,12 @@ def _require_protocol(result: dict[str, object]) -> None:
 
 
 def _booted(result: dict[str, object]) -> Booted:
-    phases = _object(result.get("phases"), "phases")
+    phases = answers.fields(result.get("phases"), "phases")
     if len(phases) > 64:
         raise ProtocolViolation(f"the guest names {len(phases)} phases of its boot")
-    return Booted(_text(result, "kernel"), {printable(name[:64]): _seconds(phases, name) for name in phases})
+    return Booted(
+        answers.text(result, "kernel"), {printable(name[:64]): answers.seconds(phases, name) for name in phases}
+    )
 
 
 def start(channel: Channel, identity: str, command: Command, *, deadline: float) -> None:
@@ -163,63 +164,21 @@ def stop(channel: Channel, grace: float, *, deadline: float) -> None:
 
 def event(payload: bytes) -> Event:
     """What a process's event says."""
-    try:
-        words = _object(json.loads(payload), "an event")
-    except (ValueError, RecursionError) as error:
-        raise ProtocolViolation(f"the guest sent an event that is not JSON: {payload[:80]!r}") from error
+    words = answers.parsed(payload, "an event")
     match words.get("event"):
         case "started":
-            return Started(_integer(words, "pid"))
+            return Started(answers.integer(words, "pid"))
         case "failed":
-            return NotStarted(_code(words), _text(words, "message"))
+            return NotStarted(answers.code(words), answers.text(words, "message"))
         case "exited":
-            number = None if words.get("signal") is None else _integer(words, "signal")
-            return Exit(
-                code=_code(words),
-                signal=number,
-                out_of_memory=words.get("oom") is True,
-                out_of_processes=words.get("full") is True,
-            )
+            return answers.ending(words)
         case other:
             raise ProtocolViolation(f"the guest sent an unknown event {str(other)[:80]!r}")
 
 
 def _call(channel: Channel, request: object, deadline: float) -> bool:
     channel.send_line(request, deadline=deadline)
-    answer = _object(channel.read_line(deadline=deadline), "an answer")
+    answer = answers.fields(channel.read_line(deadline=deadline), "an answer")
     if "error" in answer:
-        raise ProtocolViolation(f"the guest refused a call: {_text(answer, 'error')}")
+        raise ProtocolViolation(f"the guest refused a call: {answers.text(answer, 'error')}")
     return answer.get("found") is True
-
-
-def _object(value: object, what: str) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise ProtocolViolation(f"the guest sent {str(value)[:80]!r} where {what} belongs")
-    return value
-
-
-def _text(words: dict[str, object], name: str) -> str:
-    value = words.get(name)
-    if not isinstance(value, str):
-        raise ProtocolViolation(f"the guest sent {str(value)[:80]!r} as {name}")
-    return printable(value[:_TEXT_LIMIT])
-
-
-def _integer(words: dict[str, object], name: str) -> int:
-    value = words.get(name)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 31:
-        raise ProtocolViolation(f"the guest sent {str(value)[:80]!r} as {name}")
-    return value
-
-
-def _code(words: dict[str, object]) -> int:
-    if (code := _integer(words, "code")) > 255:
-        raise ProtocolViolation(f"the guest sent {code} as an exit code")
-    return code
-
-
-def _seconds(words: dict[str, object], name: str) -> float:
-    value = words[name]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e6:
-        raise ProtocolViolation(f"the guest sent {str(value)[:80]!r} as the seconds of a phase")
-    return float(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import chain
@@ -18,6 +18,7 @@ from aegis_sdk.artifacts import private
 from aegis_sdk.errors import ImageInUse, ImageNotFound, InvalidValue
 from aegis_sdk.images.base import FoundImage, Layer
 from aegis_sdk.images.disks import Disk, Disks, name_of
+from aegis_sdk.images.keeps import Keep, Keeps
 from aegis_sdk.images.references import Record, References
 from aegis_sdk.images.registry.blobs import Blobs
 from aegis_sdk.images.sources import Sources
@@ -44,6 +45,7 @@ class ImageCache:
         self._sources = sources
         self._architecture = architecture
         self._references = References(directory / "references")
+        self._keeps = Keeps(directory / "kept")
         self._disks = Disks(directory / "disks")
         self._blobs = Blobs(directory / "blobs")
 
@@ -64,8 +66,30 @@ class ImageCache:
 
     def open_kept(self, reference: str, *, digest: str) -> OpenImage:
         """The image that was got by *reference* and has *digest*; ImageNotFound if it is not here any more."""
+        if keep := self._keeps.find(digest):
+            return self._open_known(keep.record) or self._keep_again(keep)
         record = self._record(reference, digest)
         return self._open_known(record) or self._open_again(record, "missing", _unheard)
+
+    def keep(self, image: OpenImage, name: str, *, owner: str, why: str) -> None:
+        """Have an open image stay until ``let_go``: to be opened by its digest, whatever its reference means then.
+
+        *why* says in words what needs it; *owner* and *name* are for ``let_go``.
+        """
+        with self._locked(fcntl.LOCK_SH):
+            self._keeps.put(Keep(name=name, owner=owner, why=why, record=image.record))
+
+    def let_go(self, names: Iterable[str]) -> None:
+        """Keep images under these names no more, and remove what no other needs; fine if one is unknown."""
+        for name in names:
+            self._keeps.remove(name)
+        self._collect()
+
+    def kept_by(self, owner: str) -> set[str]:
+        """The names under which images are kept for *owner*, but for those in use: they are about to be kept."""
+        return {
+            keep.name for keep in self._keeps.all() if keep.owner == owner and not self._disks.in_use(keep.record.disk)
+        }
 
     def import_image(self, reference: str, *, name: str, replace: bool, report: Report) -> OpenImage:
         """Keep the image of *reference* under *name* as if it had been pulled by it; *replace* what that name means."""
@@ -106,11 +130,11 @@ class ImageCache:
         )
 
     def remove(self, reference: str, *, digest: str) -> None:
-        """Forget *reference*, and remove what no other needs; ImageInUse if a sandbox uses it."""
+        """Forget *reference*, and remove what no other needs; ImageInUse if a sandbox or a wish to keep it does."""
         record = self._record(reference, digest)
         others = [other for other in self._references.all() if other.reference != record.reference]
-        if record.disk not in {other.disk for other in others} and self._disks.in_use(record.disk):
-            raise ImageInUse(f"a running sandbox uses {record.reference}", hint="close the sandbox first")
+        if record.disk not in {other.disk for other in others}:
+            self._check_unused(record)
         self._references.remove(record.reference)
         self._collect()
 
@@ -122,11 +146,22 @@ class ImageCache:
         removed = []
         if unused or older_than is not None:
             latest = time.time() - (older_than or 0)
+            kept = {keep.record.disk for keep in self._keeps.all()}
             for record in self._references.all():
-                if self._references.used(record.reference) <= latest and not self._disks.in_use(record.disk):
+                used = record.disk in kept or self._disks.in_use(record.disk)
+                if self._references.used(record.reference) <= latest and not used:
                     self._references.remove(record.reference)
                     removed.append(record.reference)
         return Pruned(images=tuple(removed), bytes=self._collect(partials=True))
+
+    def _check_unused(self, record: Record) -> None:
+        if keep := self._keeps.find(record.digest):
+            raise ImageInUse(f"{keep.why} needs {record.reference}", hint="it goes when its app is deleted")
+        if self._disks.in_use(record.disk):
+            raise ImageInUse(f"a running sandbox uses {record.reference}", hint="close the sandbox first")
+
+    def _kept(self) -> Iterator[Record]:
+        return (keep.record for keep in self._keeps.all())
 
     def _record(self, reference: str, digest: str | None = None) -> Record:
         # As it is written first: the plugin that claims it may be gone.
@@ -145,12 +180,26 @@ class ImageCache:
         return OpenImage(record, held)
 
     def _open_again(self, record: Record, pull: str, report: Report) -> OpenImage:
-        """The image of *record*, whose disk is gone or damaged: the same image, not what its tag means by now."""
+        """The image of *record*, whose disk is gone or damaged."""
         if pull == "never":
             raise ImageNotFound(
                 f"the disk of {record.reference} is damaged, and was not to be made again from {record.pinned}",
                 hint="let it be pulled when it is missing",
             )
+        return self._take(self._same(record), record.reference, pull, report)
+
+    def _keep_again(self, keep: Keep) -> OpenImage:
+        """The image of *keep*, whose disk is gone or damaged; its reference may mean another one by now."""
+        found = self._same(keep.record)
+        record = attrs.evolve(keep.record, disk=name_of(found.layers), blobs=found.blobs)
+        with self._locked(fcntl.LOCK_SH):
+            held = self._made(record.disk, found, _unheard, keep.record)
+            if record != keep.record:
+                self._keeps.put(attrs.evolve(keep, record=record))
+        return OpenImage(record, held)
+
+    def _same(self, record: Record) -> FoundImage:
+        """The image of *record* once more from its source: that very one, not what its tag means by now."""
         try:
             found = self._sources.of(record.pinned).find(record.pinned, architecture=self._architecture)
         except ImageNotFound as error:
@@ -159,7 +208,7 @@ class ImageCache:
         if found.digest != record.digest:
             seen = f"the disk of {record.reference} is damaged, and {record.pinned} is another image by now"
             raise ImageNotFound(seen, hint="pull it, or import it again")
-        return self._take(found, record.reference, pull, report)
+        return found
 
     def _take(self, found: FoundImage, name: str, pull: str, report: Report) -> OpenImage:
         """Have *found* here under the full reference *name*."""
@@ -183,7 +232,7 @@ class ImageCache:
     def _made(self, key: str, found: FoundImage, report: Report, previous: Record | None) -> Disk:
         """The disk of that name, for an image that has all that is on it."""
         # Whoever names another image's layers without having them must not get that image's disk.
-        records = chain(filter(None, [previous]), self._references.all())
+        records = chain(filter(None, [previous]), self._references.all(), self._kept())
         known = any((record.disk, record.digest) == (key, found.digest) for record in records)
         if (held := self._disks.open(key)) and not known:
             try:
@@ -200,9 +249,9 @@ class ImageCache:
         """
         freed = 0
         with suppress(BlockingIOError), self._locked(fcntl.LOCK_EX | fcntl.LOCK_NB):
-            if not self._references.sweep():
+            if not (self._references.sweep() and self._keeps.sweep()):
                 return 0
-            records = list(self._references.all())
+            records = [*self._references.all(), *self._kept()]
             for name in set(self._disks.names()) - {record.disk for record in records}:
                 with suppress(ImageInUse):
                     freed += self._disks.remove(name)

@@ -21,6 +21,10 @@ from aegis_sdk.model import ImageConfig, LayerInfo
 
 _VERSION = 1
 _SUFFIX = ".json"
+#: How files end that are not whole yet.
+PARTIAL = ".partial"
+#: What comes of reading a file that holds no record.
+UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, ImageInvalid)
 
 
 @attrs.frozen(kw_only=True)
@@ -72,16 +76,7 @@ class References:
 
     def put(self, record: Record) -> None:
         """Keep *record*, in the place of an older one of the same reference."""
-        private(self.directory)
-        handle, name = tempfile.mkstemp(dir=self.directory, suffix=".partial")
-        try:
-            with os.fdopen(handle, "w") as out:
-                json.dump({"version": _VERSION, **_encode(record)}, out, indent=1)
-                out.flush()
-                os.fsync(out.fileno())
-            Path(name).rename(self._path(record.reference))
-        finally:
-            Path(name).unlink(missing_ok=True)
+        write(self._path(record.reference), json.dumps({"version": _VERSION, **encode(record)}, indent=1))
 
     def remove(self, reference: str) -> None:
         """Forget a full reference; fine if it is unknown."""
@@ -122,7 +117,21 @@ class References:
         return self.directory / f"{sha256(os.fsencode(reference)).hexdigest()}{_SUFFIX}"
 
 
-def _encode(record: Record) -> dict[str, object]:
+def write(path: Path, text: str) -> None:
+    """Have *text* in the file *path*, on the disk, at once."""
+    handle, name = tempfile.mkstemp(dir=private(path.parent), suffix=PARTIAL)
+    try:
+        with os.fdopen(handle, "w") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        Path(name).rename(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def encode(record: Record) -> dict[str, object]:
+    """*record* as what JSON holds."""
     plain = {**attrs.asdict(record, recurse=False), "config": attrs.asdict(record.config, recurse=False)}
     plain["config"]["env"] = dict(record.config.env)
     plain["layers"] = [attrs.asdict(layer) for layer in record.layers]
@@ -132,8 +141,8 @@ def _encode(record: Record) -> dict[str, object]:
 def _read(path: Path) -> Record | None:
     try:
         plain = json.loads(path.read_bytes())
-        return _decode(plain) if plain.pop("version") == _VERSION else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, ImageInvalid):
+        return decode(plain) if plain.pop("version") == _VERSION else None
+    except UNREADABLE:
         return None  # as good as none: who needs it asks its source again
 
 
@@ -147,11 +156,12 @@ def _is_nonsense(path: Path) -> bool:
         return True
 
 
-def _decode(plain: dict[str, object]) -> Record:
+def decode(plain: dict[str, object]) -> Record:
+    """The record that was written so; one of UNREADABLE if it was none."""
     config, layers, blobs = plain.pop("config"), plain.pop("layers"), plain.pop("blobs")
     if not (isinstance(config, dict) and isinstance(layers, list) and isinstance(blobs, list)):
         raise TypeError("not a record")
-    entrypoint, command = _texts(config.pop("entrypoint")), _texts(config.pop("command"))
+    entrypoint, command = texts(config.pop("entrypoint")), texts(config.pop("command"))
     record = Record(
         **plain,  # type: ignore[arg-type]  # checked below
         config=ImageConfig(**config, entrypoint=entrypoint, command=command),
@@ -166,13 +176,14 @@ def _check(record: Record, env: object) -> None:
     """TypeError if a value of *record*, whose environment was read as *env*, is of another type than it says."""
     if not isinstance(env, dict) or not isinstance(record.pulled, float) or not isfinite(record.pulled):
         raise TypeError("not a record")
-    _texts([record.reference, record.pinned, record.digest, record.architecture, record.created, record.disk])
-    _texts([record.config.cwd, record.config.user, *env.values(), *(layer.digest for layer in record.layers)])
+    texts([record.reference, record.pinned, record.digest, record.architecture, record.created, record.disk])
+    texts([record.config.cwd, record.config.user, *env.values(), *(layer.digest for layer in record.layers)])
     if not all(type(layer.size) is int and layer.size >= 0 for layer in record.layers):
         raise TypeError("not a record")
 
 
-def _texts(values: object) -> tuple[str, ...]:
+def texts(values: object) -> tuple[str, ...]:
+    """*values*, if they are a list of texts; TypeError."""
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise TypeError(f"not a list of texts: {values!r}")
     return tuple(values)

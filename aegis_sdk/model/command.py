@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal as signals
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
 import attrs
@@ -12,8 +12,11 @@ from aegis_sdk.arguments import text as _text
 from aegis_sdk.arguments import whole as _whole
 from aegis_sdk.errors import InvalidValue
 from aegis_sdk.hints import hint
+from aegis_sdk.model.attempt import NetworkEvent
 from aegis_sdk.model.fixed import Fixed
 from aegis_sdk.model.image import ImageConfig
+
+_MOST_REFUSALS, _HINTS = 10, 3  # kept, and said
 
 
 @attrs.frozen
@@ -98,9 +101,18 @@ class Exit:
     out_of_processes: bool = False
 
 
+def _refusals(events: Iterable[NetworkEvent]) -> tuple[NetworkEvent, ...]:
+    """The last of those that were refused, each place once."""
+    found = {event.place: event for event in events if not event.allowed}
+    return tuple(found.values())[-_MOST_REFUSALS:]
+
+
 @attrs.frozen(kw_only=True)
 class Completed:
-    """A command that has ended, and all that it wrote; *duration* in seconds."""
+    """A command that has ended, and all that it wrote; *duration* in seconds.
+
+    *refused* is what its guest was refused meanwhile, if it failed: each address or name with its port once.
+    """
 
     argv: tuple[str, ...]
     exit_code: int
@@ -111,15 +123,20 @@ class Completed:
     timed_out: bool = False
     out_of_memory: bool = False
     out_of_processes: bool = False
+    refused: tuple[NetworkEvent, ...] = attrs.field(default=(), converter=_refusals)
 
     @property
     def hint(self) -> str:
-        """What to do about it if the command failed for a limit of its guest; empty if that is not to be seen."""
+        """What to do about it if the command failed for a limit of its guest; empty if that is not to be seen.
+
+        Of what it was refused by its network, each is a line.
+        """
         return hint(
             self.exit_code,
             self.stderr_bytes,
             out_of_memory=self.out_of_memory,
             out_of_processes=self.out_of_processes,
+            refused=[event.hint for event in self.refused[-_HINTS:]],
         )
 
     @property

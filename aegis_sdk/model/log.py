@@ -10,8 +10,9 @@ class LogEntry:
     """A line, or a piece of a long one, and where it came from.
 
     *sequence* counts the entries of one log from 1; *time* is in seconds since 1970. *source* is ``stdout`` or
-    ``stderr`` of a task's command, ``boot`` for the console, ``exec`` for commands run in a sandbox by the daemon, and
-    ``system`` for what Aegis itself has to say.
+    ``stderr`` of a task's command, ``boot`` for the console, ``exec`` for commands run in a sandbox by the daemon,
+    ``network`` for what the guest tried to reach, a ``NetworkEvent`` as JSON, and ``system`` for what Aegis itself has
+    to say.
     """
 
     sequence: int

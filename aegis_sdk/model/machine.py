@@ -32,7 +32,10 @@ class Check:
 
 @attrs.frozen(kw_only=True)
 class DaemonStatus:
-    """A daemon that runs: since *started*, in seconds since 1970, with that many guests and tasks."""
+    """A daemon that runs: since *started*, in seconds since 1970, with that many guests and tasks.
+
+    *router* is where its router answers; empty if it does not, and *router_fault* says why and what to do.
+    """
 
     version: str
     pid: int
@@ -41,3 +44,5 @@ class DaemonStatus:
     sandboxes: int
     running_tasks: int
     queued_tasks: int
+    router: str
+    router_fault: str

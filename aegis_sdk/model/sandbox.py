@@ -7,10 +7,14 @@ from collections.abc import Mapping
 
 import attrs
 
+from aegis_sdk.arguments import flag as _flag
+from aegis_sdk.arguments import text as _text
 from aegis_sdk.arguments import whole as _whole
-from aegis_sdk.model.app import app_name
 from aegis_sdk.model.fixed import Fixed
 from aegis_sdk.model.image import ImageConfig, image_reference, pull_policy
+from aegis_sdk.model.name import app_name
+from aegis_sdk.model.network import Network
+from aegis_sdk.model.network import network as _network
 from aegis_sdk.mount import Mount, in_order
 
 #: What a harness, a kernel and a shell need to come up and answer (MiB; measured, not guessed).
@@ -26,7 +30,8 @@ class SandboxSpec:
     """What a new sandbox is to be; *memory* and *disk* in MiB; *digest* if it must be just that image.
 
     *disk* is what files may take in it, which are in its memory, *processes* how many may run; None is what the memory
-    allows. *name* is one that no other sandbox of its engine has; with *keep* it outlives whoever made it.
+    allows. *network* is what it may reach. *name* is one that no other sandbox of its engine has; with *keep* it
+    outlives whoever made it.
     """
 
     image: str = "base"
@@ -40,6 +45,7 @@ class SandboxSpec:
     driver: str | None = None
     nested: bool = False
     mounts: tuple[Mount, ...] = attrs.field(default=(), converter=in_order)
+    network: Network = attrs.field(factory=Network, converter=_network)
     name: str | None = None
     keep: bool = False
 
@@ -52,6 +58,11 @@ class SandboxSpec:
             _whole("disk", self.disk, at_least=1, at_most=self.memory, unit=" MiB, the memory that it is in")
         if self.processes is not None:
             _whole("processes", self.processes, at_least=MINIMUM_PROCESSES, at_most=MAXIMUM_PROCESSES)
+        for name, flag in (("writable", self.writable), ("nested", self.nested), ("keep", self.keep)):
+            _flag(name, flag)
+        for name, word in (("a digest", self.digest), ("a driver's name", self.driver)):
+            if word is not None:
+                _text(name, word)
         image_reference(self.image)
         pull_policy(self.pull)
 
@@ -109,7 +120,9 @@ class SandboxInfo:
     *driver_reason* says why it is this driver. *phases* are the named steps of its boot, in seconds, in their order.
     *pid* is its monitor's process, None once it has ended; *memory_used* are the bytes of this machine's memory that it
     takes, None also where that is not known. *disk* and *processes* are as they were asked for; *memory* and *disk* are
-    in MiB. *created* is when it was made, in seconds since 1970.
+    in MiB. *created* is when it was made, in seconds since 1970; *network* is what it may reach now; *addresses* are
+    where its ports are reached that were exposed: ``{"8000": "http://127.0.0.1:8099/app/sandbox-ID:8000/", "5432/tcp":
+    "127.0.0.1:15432"}``.
     """
 
     id: str
@@ -130,3 +143,5 @@ class SandboxInfo:
     memory_used: int | None = None
     name: str | None = None
     keep: bool = False
+    network: Network = attrs.field(factory=Network)
+    addresses: Mapping[str, str] = attrs.field(factory=dict, converter=Fixed)

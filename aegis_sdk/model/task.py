@@ -12,6 +12,7 @@ from aegis_sdk.errors import InvalidValue
 from aegis_sdk.model.command import Command, TerminalSize
 from aegis_sdk.model.fixed import Fixed
 from aegis_sdk.model.image import ImageConfig
+from aegis_sdk.model.port import Port, exposed
 from aegis_sdk.model.sandbox import SandboxSpec
 
 #: Seconds that a task has unless it says otherwise.
@@ -59,7 +60,8 @@ class TaskSpec:
 
     It is ended after *timeout* seconds, None for no limit. With *app*, an ID or a name, it gets the app's secrets as
     environment variables, which *env* overrides, and its workspace. With *attached* it waits for who submitted it, who
-    alone can feed it, and is cancelled when that one goes.
+    alone can feed it, and is cancelled when that one goes. Its ports *expose* are reached by the router while it runs,
+    or, those that are not HTTP, by ports of the engine's machine.
     """
 
     command: tuple[str, ...] = ()
@@ -71,6 +73,7 @@ class TaskSpec:
     app: str | None = None
     attached: bool = False
     tty: TerminalSize | None = None
+    expose: tuple[Port, ...] = attrs.field(default=(), converter=exposed)
 
     def __attrs_post_init__(self) -> None:
         if self.tty is not None and not self.attached:
@@ -102,7 +105,8 @@ class TaskInfo:
     """A task, as it was when it was asked for; times in seconds since 1970.
 
     *exit_code* and *signal* are those of its command, if it ended; *reason* says why it is FAILED, TIMED_OUT or
-    CANCELLED; *sandbox* is the name of its guest while it runs.
+    CANCELLED; *sandbox* is the name of its guest while it runs, *url* where its HTTP ports are then reached, and
+    *addresses* where others are, such as ``{"5432/tcp": "127.0.0.1:15432"}``.
     """
 
     id: str
@@ -118,3 +122,5 @@ class TaskInfo:
     signal: str | None = None
     reason: str = ""
     sandbox: str | None = None
+    url: str = ""
+    addresses: Mapping[str, str] = attrs.field(factory=dict, converter=Fixed)

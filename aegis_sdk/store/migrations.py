@@ -54,4 +54,48 @@ _FIRST = (
     """,
 )
 
-MIGRATIONS = (_FIRST,)
+# Releases and instances of apps, the addresses that apps and tasks have.
+_SECOND = (
+    # What an app is to be, as JSON: of one that is older than that, what it is by default.
+    "ALTER TABLE apps ADD COLUMN spec TEXT NOT NULL DEFAULT '{}'",
+    """
+    CREATE TABLE releases (
+        id TEXT PRIMARY KEY,
+        app TEXT NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
+        number INTEGER NOT NULL,
+        label TEXT,
+        created REAL NOT NULL,
+        spec TEXT NOT NULL,
+        UNIQUE (app, number),
+        UNIQUE (app, label)
+    ) STRICT
+    """,
+    """
+    CREATE TRIGGER releases_never_change BEFORE UPDATE ON releases
+    BEGIN SELECT raise(ABORT, 'a release never changes'); END
+    """,
+    """
+    CREATE TABLE instances (
+        id TEXT PRIMARY KEY,
+        app TEXT NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
+        release TEXT NOT NULL REFERENCES releases (id) ON DELETE CASCADE,
+        place INTEGER,
+        created REAL NOT NULL,
+        served REAL,
+        UNIQUE (app, release),
+        UNIQUE (app, place)
+    ) STRICT
+    """,
+    """
+    CREATE TABLE local_ports (
+        app TEXT NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
+        port INTEGER NOT NULL,
+        local INTEGER NOT NULL UNIQUE,
+        PRIMARY KEY (app, port)
+    ) STRICT
+    """,
+    "ALTER TABLE tasks ADD COLUMN url TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE tasks ADD COLUMN addresses TEXT NOT NULL DEFAULT '{}'",
+)
+
+MIGRATIONS = (_FIRST, _SECOND)

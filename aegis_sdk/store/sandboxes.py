@@ -37,7 +37,7 @@ class SandboxRecords:
         with self._database.write() as rows:
             rows.execute(
                 "INSERT INTO sandboxes (id, name, spec, info, wanted) VALUES (:id, :name, :spec, :info, :wanted)"
-                " ON CONFLICT (id) DO UPDATE SET info = :info, wanted = :wanted",
+                " ON CONFLICT (id) DO UPDATE SET spec = :spec, info = :info, wanted = :wanted",
                 attrs.asdict(record),
             )
 

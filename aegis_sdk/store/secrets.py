@@ -136,7 +136,7 @@ class SecretRecords:
 
 
 def _scope(connection: sqlite3.Connection, app: str | None) -> str | None:
-    return None if app is None else apps.find(connection, app)[0]
+    return None if app is None else apps.find(connection, app).id
 
 
 def _place(scope: str | None, name: str) -> bytes:

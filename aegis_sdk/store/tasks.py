@@ -59,11 +59,12 @@ class TaskRecords:
         Nor if that is another one than *out_of*. This is the only place where the state of a task changes.
         """
         before = [state for state in TaskState if state.may_become(to) and out_of in (None, state)]
+        values = [json.dumps(value) if isinstance(value, dict) else value for value in fields.values()]
         names = ", ".join(f"{name} = ?" for name in ("state", *fields))
         places = ", ".join("?" * len(before))
         statement = f"UPDATE tasks SET {names} WHERE id = ? AND state IN ({places}) RETURNING *"  # noqa: S608  # ours
         with self._database.write() as rows:
-            row = rows.execute(statement, (to, *fields.values(), task, *before)).fetchone()
+            row = rows.execute(statement, (to, *values, task, *before)).fetchone()
         return _info(row) if row else None
 
     def orphans(self) -> Iterator[TaskInfo]:
@@ -89,4 +90,5 @@ class TaskRecords:
 
 def _info(row: sqlite3.Row) -> TaskInfo:
     fields = {field.name: row[field.name] for field in attrs.fields(TaskInfo)}
-    return TaskInfo(**{**fields, "state": TaskState(row["state"]), "command": tuple(json.loads(row["command"]))})
+    read = {"state": TaskState(row["state"]), "command": tuple(json.loads(row["command"]))}
+    return TaskInfo(**fields | read | {"addresses": json.loads(row["addresses"])})

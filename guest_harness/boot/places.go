@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"slices"
 	"syscall"
+
+	"aegis/guest_harness/lease"
 )
 
 // ours are mount points, which must be real directories; theirs may also be symbolic links of the image.
@@ -65,6 +67,9 @@ func places(scratch string) error {
 		return err
 	}
 	if err := run.do(); err != nil {
+		return err
+	}
+	if err := lease.Make(); err != nil {
 		return err
 	}
 	if err := mountCgroups(); err != nil {
@@ -137,7 +142,8 @@ func replace(path string) error {
 	return os.Mkdir(path, 0o755)
 }
 
-const resolvConf = "# This guest has no network: there is no name server to ask.\n"
+// resolvConf names the harness's own name server.
+const resolvConf = "nameserver 127.0.0.1\n"
 
 // writeFiles writes the few files of /etc that are about this guest and not about its image.
 func writeFiles(hostname string) error {

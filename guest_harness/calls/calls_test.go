@@ -53,7 +53,7 @@ func serve(t *testing.T, call func(*yamux.Stream)) *testhost.Host {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- yamux.Serve(port, call) }()
+	go func() { ended <- yamux.New(port, call).Serve() }()
 	t.Cleanup(func() {
 		_ = host.Conn.Close()
 		<-ended

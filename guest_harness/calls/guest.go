@@ -26,6 +26,7 @@ type Guest struct {
 	files    *files.Desk
 	failure  error // of the boot
 	stopping atomic.Bool
+	dialled  atomic.Int64 // connections with the outside that are open
 }
 
 // NewGuest returns a guest that waits for its boot request; *setClock* sets its time of day. Below the directory *cgroups* it makes a cgroup for each
@@ -84,6 +85,12 @@ func (g *Guest) dispatch(stream *yamux.Stream, line []byte) error {
 		return g.stop(stream, fields)
 	case call == "file":
 		return g.file(stream, fields)
+	case call == "connect":
+		return g.connect(stream, fields)
+	case call == "ready":
+		return g.ready(stream, fields)
+	case call == "activity":
+		return g.activity(stream, fields)
 	}
 	return errors.New("unknown call: " + call)
 }

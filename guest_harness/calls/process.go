@@ -110,15 +110,22 @@ func (g *Guest) outcome(id string, running *process.Running, stream *yamux.Strea
 }
 
 func exited(status process.Status) []byte {
-	var signal any
-	if status.Signal != 0 {
-		signal = status.Signal
-	}
-	return event("exited", wire.Pair{Name: "code", Value: status.Code},
-		wire.Pair{Name: "signal", Value: signal}, wire.Pair{Name: "oom", Value: status.OOM}, wire.Pair{Name: "full", Value: status.Full})
+	return event("exited", ending(status)...)
 }
 
 func event(name string, pairs ...wire.Pair) []byte {
 	pairs = append([]wire.Pair{{Name: "event", Value: name}}, pairs...)
 	return frames.Encode(frames.Event, wire.Write(pairs))
+}
+
+// ending is how a command ended.
+func ending(status process.Status) []wire.Pair {
+	var signal any
+	if status.Signal != 0 {
+		signal = status.Signal
+	}
+	return []wire.Pair{
+		{Name: "code", Value: status.Code}, {Name: "signal", Value: signal},
+		{Name: "oom", Value: status.OOM}, {Name: "full", Value: status.Full},
+	}
 }

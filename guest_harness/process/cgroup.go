@@ -19,6 +19,7 @@ const (
 type cgroups struct {
 	root  string // empty when the guest has no cgroups
 	most  string // processes of one command
+	usage int    // cpu.stat of all commands, -1 when there is none
 	next  int
 	spare []*cgroup
 }
@@ -38,16 +39,20 @@ type cgroup struct {
 
 func newCgroups(root string, limit int) cgroups {
 	if err := os.Mkdir(root, 0o755); err != nil {
-		return cgroups{}
+		return cgroups{usage: -1}
 	}
 	if _, err := os.Stat(root + "/cgroup.kill"); err != nil {
 		_ = os.Remove(root)
-		return cgroups{}
+		return cgroups{usage: -1}
 	}
 	most := mostProcesses(limit)
 	set(root+"/pids.max", strconv.Itoa(most))
 	set(root+"/cgroup.subtree_control", "+cpu +pids") // so that one command does not use up what others need
-	return cgroups{root: root, most: strconv.Itoa(most - most/8)}
+	usage, err := syscall.Open(root+"/cpu.stat", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		usage = -1
+	}
+	return cgroups{root: root, most: strconv.Itoa(most - most/8), usage: usage}
 }
 
 const (

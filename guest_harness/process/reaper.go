@@ -53,6 +53,8 @@ func (t *Table) bury(running *Running, status syscall.WaitStatus) {
 	case ended.Code == 128+int(syscall.SIGKILL): // a shell whose command was killed says so by its own exit code
 		ended.OOM = t.oom.since(running.kills, 0)
 	}
+	t.history.add(running.id, Ending{Status: ended})
+	close(running.over)
 	running.Ended <- ended
 }
 

@@ -28,6 +28,7 @@ func (t *Table) Start(command Command) (*Running, *Failure) {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		delete(t.byID, command.ID)
+		t.history.add(command.ID, Ending{Failure: why})
 	}
 	return running, why
 }
@@ -140,7 +141,9 @@ func (t *Table) execute(file string, argv []string, start launch) (*Running, err
 	if err := t.refuse(); err != nil {
 		return nil, err
 	}
-	running := &Running{Ended: make(chan Status, 1), id: start.command.ID, table: t, kills: t.oom.read()}
+	running := &Running{
+		Ended: make(chan Status, 1), over: make(chan struct{}), id: start.command.ID, table: t, kills: t.oom.read(),
+	}
 	for attempt := 0; ; attempt++ {
 		running.group = t.cgroups.take()
 		var err error

@@ -23,6 +23,7 @@ type Table struct {
 	byID      map[string]*Running
 	byPID     map[int]*Running
 	lingering []*Running // they have ended and left something running in their cgroup
+	history   history
 	sweeping  bool
 	stopping  bool
 	cgroups   cgroups
@@ -37,6 +38,7 @@ type Running struct {
 	Stderr Output      // nil when it has a terminal: all that it writes there is stdout
 	Ended  chan Status // gets one status
 
+	over     chan struct{} // closed when it has ended
 	id       string
 	group    *cgroup // nil when there are no cgroups, and when nothing runs in it any more
 	table    *Table

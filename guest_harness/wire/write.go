@@ -16,7 +16,7 @@ func Line(pairs ...Pair) []byte {
 	return append(Write(pairs), '\n')
 }
 
-// Write returns the JSON of *value*: []Pair, string, Number, int, float64, bool or nil.
+// Write returns the JSON of *value*: []Pair, [][]Pair, string, Number, int, float64, bool or nil.
 func Write(value any) []byte {
 	return appendValue(nil, value)
 }
@@ -25,6 +25,8 @@ func appendValue(out []byte, value any) []byte {
 	switch value := value.(type) {
 	case []Pair:
 		return appendObject(out, value)
+	case [][]Pair:
+		return appendList(out, value)
 	case string:
 		return appendString(out, value)
 	case Number:
@@ -50,6 +52,17 @@ func appendObject(out []byte, pairs []Pair) []byte {
 		out = appendValue(out, pair.Value)
 	}
 	return append(out, '}')
+}
+
+func appendList(out []byte, objects [][]Pair) []byte {
+	out = append(out, '[')
+	for i, object := range objects {
+		if i > 0 {
+			out = append(out, ", "...)
+		}
+		out = appendObject(out, object)
+	}
+	return append(out, ']')
 }
 
 const hexDigits = "0123456789abcdef"

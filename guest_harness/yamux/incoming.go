@@ -140,7 +140,7 @@ func (s *Stream) Discard(n int) {
 	in.consumed += uint32(n)
 	give := in.consumed
 	// Before our first answer the window is still the initial one, and a long call would use it up.
-	enough := uint32(raisedWindow / 2)
+	enough := s.most / 2
 	if !s.answered {
 		enough = initialWindow / 2
 	}

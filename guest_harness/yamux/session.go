@@ -36,15 +36,16 @@ type Session struct {
 
 	mu      sync.Mutex
 	streams map[uint32]*Stream
+	opened  uint32 // the last stream that we have opened
 	queue   []byte // whole frames that the reader, which must never wait for the link, wants sent
 	wake    chan struct{}
 }
 
 var errTorn = errors.New("yamux: a frame could not be sent to its end")
 
-// Serve gives every stream that the host opens to *accept*, on its own goroutine, until the link or the host fails.
-func Serve(link Link, accept func(*Stream)) error {
-	s := &Session{
+// New returns a session that gives every stream that the host opens to *accept*, on its own goroutine.
+func New(link Link, accept func(*Stream)) *Session {
+	return &Session{
 		link:    link,
 		reader:  bufio.NewReaderSize(link, 32<<10),
 		accept:  accept,
@@ -52,6 +53,10 @@ func Serve(link Link, accept func(*Stream)) error {
 		wake:    make(chan struct{}, 1),
 		over:    make(chan error, 2),
 	}
+}
+
+// Serve serves the session until the link or the host fails.
+func (s *Session) Serve() error {
 	go s.flush()
 	go s.receiveAll()
 	err := <-s.over

@@ -23,12 +23,15 @@ type Stream struct {
 	credit   uint32 // what we may still send
 	failure  error  // set once: reset, or the session's end
 	ended    bool   // the host has closed its direction
-	closed   bool   // we have closed ours
+	finished bool   // we send no more, and still read
+	closed   bool   // we have closed ours, and do not read either
 	answered bool   // we have sent the frame that accepts the stream and raises its window
+	most     uint32 // what the window is to be: the answer raises it to that
+	onLoss   func() // nil when nobody asked for it
 }
 
 func newStream(session *Session, id uint32) *Stream {
-	stream := &Stream{session: session, id: id, gone: make(chan struct{}), credit: initialWindow}
+	stream := &Stream{session: session, id: id, gone: make(chan struct{}), credit: initialWindow, most: raisedWindow}
 	stream.incoming.window = raisedWindow
 	stream.changed.L = &stream.mu
 	return stream
@@ -39,11 +42,42 @@ func (s *Stream) Gone() <-chan struct{} {
 	return s.gone
 }
 
+// OnLoss has *call* called, by a goroutine of its own, when the host resets the stream or is lost itself.
+func (s *Stream) OnLoss(call func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failure != nil {
+		go call()
+		return
+	}
+	s.onLoss = call
+}
+
+// Failed tells whether the host has reset the stream or is lost.
+func (s *Stream) Failed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failure != nil
+}
+
+// KeepSmall leaves the window as it is at first, for what there are many of at a time. It is said before the answer.
+func (s *Stream) KeepSmall() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.answered && s.most != initialWindow {
+		s.incoming.window -= raisedWindow - initialWindow
+		s.most = initialWindow
+	}
+}
+
 func (s *Stream) fail(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.failure == nil {
 		s.failure = err
+		if s.onLoss != nil {
+			go s.onLoss()
+		}
 	}
 	s.markGone()
 }
@@ -51,7 +85,7 @@ func (s *Stream) fail(err error) {
 func (s *Stream) peerClosed() {
 	s.mu.Lock()
 	s.markGone()
-	over := s.closed
+	over := s.closed || s.finished
 	s.mu.Unlock()
 	if over {
 		s.session.forget(s)
@@ -98,7 +132,7 @@ func (s *Stream) Reserve(least, most int) (int, error) {
 
 // sendError needs the lock.
 func (s *Stream) sendError() error {
-	if s.failure == nil && s.closed {
+	if s.failure == nil && (s.closed || s.finished) {
 		return errClosed
 	}
 	return s.failure
@@ -168,10 +202,26 @@ func (s *Stream) answer(frames []byte) []byte {
 		return frames
 	}
 	s.answered = true
-	return s.control(flagACK, raisedWindow-initialWindow).append(frames)
+	return s.control(flagACK, s.most-initialWindow).append(frames)
 }
 
-// Reset ends both directions at once, unless our own is closed already.
+// Finish closes our direction alone: what the host still sends can be read.
+func (s *Stream) Finish() {
+	s.mu.Lock()
+	if s.sendError() != nil {
+		s.mu.Unlock()
+		return
+	}
+	s.finished = true
+	over := s.ended
+	s.mu.Unlock()
+	_ = s.session.write(s.control(flagFIN, 0).append(s.answer(nil)))
+	if over {
+		s.session.forget(s)
+	}
+}
+
+// Reset ends both directions at once, unless our own is closed already, or both are at their end.
 func (s *Stream) Reset() {
 	if s.markClosed() {
 		s.session.forget(s)
@@ -182,7 +232,7 @@ func (s *Stream) Reset() {
 // markClosed closes our direction, drops what arrives from now on, and tells whether it was open.
 func (s *Stream) markClosed() bool {
 	s.mu.Lock()
-	wasOpen := !s.closed && s.failure == nil
+	wasOpen := !s.closed && s.failure == nil && !(s.finished && s.ended)
 	s.closed = true
 	s.incoming.drop()
 	over := s.ended

@@ -31,7 +31,7 @@ func serve(t testing.TB, accept func(*yamux.Stream)) (*testhost.Host, <-chan err
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- yamux.Serve(port, accept) }()
+	go func() { ended <- yamux.New(port, accept).Serve() }()
 	t.Cleanup(func() { _ = host.Conn.Close() })
 	return host, ended
 }
@@ -250,7 +250,7 @@ func FuzzServe(f *testing.F) {
 	f.Add([]byte{1, 2, 3})
 	f.Fuzz(func(t *testing.T, input []byte) {
 		before := runtime.NumGoroutine()
-		err := yamux.Serve(&script{bytes.NewReader(input)}, func(stream *yamux.Stream) {
+		err := yamux.New(&script{bytes.NewReader(input)}, func(stream *yamux.Stream) {
 			for {
 				view, err := stream.Peek()
 				if err != nil {
@@ -259,7 +259,7 @@ func FuzzServe(f *testing.F) {
 				}
 				stream.Discard(len(view))
 			}
-		})
+		}).Serve()
 		if err == nil {
 			t.Fatal("the session outlived its link")
 		}
@@ -300,11 +300,11 @@ func TestTorn(t *testing.T) {
 		results := make(chan error, 2)
 		over := make(chan error, 1)
 		go func() {
-			over <- yamux.Serve(link, func(stream *yamux.Stream) {
+			over <- yamux.New(link, func(stream *yamux.Stream) {
 				_, err := stream.SpliceReserved(func(int) []byte { return make([]byte, yamux.HeaderSize) }, 0, 9)
 				results <- err
 				results <- stream.Send([]byte("x"))
-			})
+			}).Serve()
 		}()
 		_, _ = host.Write(testhost.Frame(testhost.Window, testhost.SYN, 1, 0, nil))
 		first, second := <-results, <-results

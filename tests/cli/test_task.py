@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 
+import httpx
 import pytest
 
 from tests.conftest import AEGIS, until
@@ -42,6 +44,17 @@ def test_a_run_is_a_task(aegis):
     assert short not in aegis("task", "list", "--state", "QUEUED").stdout
     assert aegis("task", "wait", short).returncode == 3
     assert aegis("task", "cancel", short).returncode == 0
+
+
+def test_an_exposed_port(records):
+    """`aegis run --expose` says where the port is reached, on standard error, and it is until the command ends."""
+    command = [*AEGIS, "run", "--expose", "8000", "--expose", "5432/tcp", "--", "httpd", "-f", "-p", "127.0.0.1:8000"]
+    with subprocess.Popen(command, env=records.environment, stderr=subprocess.PIPE, text=True, cwd="/") as running:
+        url = running.stderr.readline().removeprefix("aegis: ").strip()
+        assert httpx.get(f"{url}etc/passwd", timeout=30).text.startswith("root:")
+        assert re.fullmatch(r"aegis: 127\.0\.0\.1:[0-9]+ \(5432/tcp\)\n", running.stderr.readline())
+        running.send_signal(signal.SIGINT)
+        assert running.wait(30) == 130
 
 
 def test_no_such_task(aegis):

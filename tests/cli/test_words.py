@@ -53,5 +53,6 @@ def test_how_long_ago(seconds, said):
 
 
 def test_names_from_elsewhere():
-    """What could move a cursor, start a line or turn the writing's direction is replaced."""
+    """What could move a cursor, start a line or turn the writing's direction is replaced; a tab is spaces."""
     assert words.printable("a\x1b[31m\n\r\u202eb \u00e9") == "a\ufffd[31m\ufffd\ufffd\ufffdb \u00e9"
+    assert words.printable("ab\tmain.go:12") == "ab      main.go:12"

@@ -8,7 +8,7 @@ import pytest
 
 import aegis_sdk as aegis
 
-pytestmark = [pytest.mark.both_engines, pytest.mark.any_driver]
+pytestmark = pytest.mark.both_engines
 
 
 def shortened(name: object) -> str:

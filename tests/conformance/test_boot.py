@@ -40,6 +40,7 @@ def test_no_kernel(monkeypatch):
     assert "leave AEGIS_KERNEL out" in caught.value.hint
 
 
+@pytest.mark.every_driver
 @pytest.mark.in_process
 def test_a_kernel_that_is_none(monkeypatch, tmp_path):
     """A file that is no kernel is refused by name before anything boots."""
@@ -49,6 +50,7 @@ def test_a_kernel_that_is_none(monkeypatch, tmp_path):
         aegis.Sandbox()
 
 
+@pytest.mark.every_driver
 @pytest.mark.in_process
 def test_a_kernel_that_does_not_boot(monkeypatch, tmp_path):
     """What the monitor says of a kernel that it cannot enter is in the error."""
@@ -73,6 +75,7 @@ def test_no_harness(monkeypatch, fresh, tmp_path):
         aegis.Sandbox(engine=LocalEngine(fresh))
 
 
+@pytest.mark.every_driver
 def test_a_harness_that_never_answers(monkeypatch, fresh, tmp_path):
     """A guest whose harness does not answer is given up, with the console, and is gone."""
     monkeypatch.setattr("aegis_sdk.engine.boot._BOOT_TIMEOUT", 4.0)
@@ -117,6 +120,7 @@ def test_sandboxes_that_cannot_be_meant(options):
         aegis.Sandbox(**options)
 
 
+@pytest.mark.every_driver
 def test_the_least_memory_is_enough(boot):
     """A guest with the least memory that is allowed boots and runs commands."""
     from aegis_sdk.model import MINIMUM_MEMORY
@@ -125,6 +129,7 @@ def test_the_least_memory_is_enough(boot):
     assert vm.shell("seq 1000 | wc -l").stdout == "1000\n"
 
 
+@pytest.mark.every_driver
 def test_more_memory_than_the_machine_has(boot):
     """A guest that is larger than what the host can give says so."""
     with pytest.raises(aegis.BootFailed) as caught:

@@ -13,8 +13,6 @@ import aegis_sdk as aegis
 from aegis_sdk import completion
 from tests.conftest import slowness, until
 
-pytestmark = pytest.mark.any_driver
-
 
 def test_pieces_come_as_they_are_written(by_face):
     """Each piece is heard when it is written, by who listens to its stream, and is in the result, too."""

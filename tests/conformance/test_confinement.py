@@ -12,6 +12,8 @@ import pytest
 import aegis_sdk as aegis
 from tests.conftest import monitors, until
 
+pytestmark = pytest.mark.every_driver
+
 
 @pytest.fixture
 def monitor(sandbox) -> Path:

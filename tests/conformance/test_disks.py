@@ -8,11 +8,13 @@ import stat
 from collections import Counter
 from pathlib import Path
 
+import attrs
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 import aegis_sdk as aegis
 from aegis_sdk.config import Config
+from aegis_sdk.engine.images import LocalImages
 from aegis_sdk.engine.local import LocalEngine
 from aegis_sdk.images.base import FoundImage
 from aegis_sdk.images.cache import OpenImage
@@ -23,8 +25,6 @@ from aegis_sdk.images.local.busybox import BusyboxLayer, find
 from aegis_sdk.images.references import Record
 from aegis_sdk.images.tree import Directory, Special, Symlink
 from tests.sdk.erofs_trees import Blob, kind_and_permissions, link_count, paths, store, trees
-
-pytestmark = pytest.mark.any_driver
 
 # Every inode's mode, owner, group, links, device, time and size, each with its name, and all contents and targets in
 # the same order. Not through the root: there, overlayfs would take a device 0:0 for a deleted file.
@@ -107,8 +107,10 @@ def test_a_guest_reads_any_tree(tmp_path, home, root):
     """Whatever tree is written, a guest's kernel shows each inode of it as it was meant."""
     image = tmp_path / "image.erofs"
     _make(image, root)
-    engine = LocalEngine(Config(home=Path(os.environ["AEGIS_HOME"])))
-    engine._images = OneDisk(image)  # type: ignore[assignment]
+    config = Config(home=Path(os.environ["AEGIS_HOME"]))
+    engine = LocalEngine(config)
+    images = LocalImages(OneDisk(image), config)  # type: ignore[arg-type]
+    engine._booting = attrs.evolve(engine._booting, images=images)
     with aegis.Sandbox("any", engine=engine) as vm:
         done = vm.shell(WALK, timeout=60, check=True)
     about, digests = _expected(root)

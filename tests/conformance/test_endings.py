@@ -46,6 +46,7 @@ def _dies(vm: aegis.Sandbox, end, *, within: float = 2) -> str:
     return str(caught[0])
 
 
+@pytest.mark.every_driver
 @pytest.mark.both_engines
 def test_killed_monitor(boot):
     """SIGKILL of the monitor is noticed at once, and named."""
@@ -53,6 +54,7 @@ def test_killed_monitor(boot):
     assert "SIGKILL" in _dies(vm, lambda: os.kill(vm.info().pid, signal.SIGKILL))
 
 
+@pytest.mark.every_driver
 def test_power_off(boot):
     """A guest that switches itself off has powered off, and its monitor is gone."""
     vm = boot()
@@ -60,6 +62,7 @@ def test_power_off(boot):
     assert until(lambda: vm.info().pid not in monitors(), 2)
 
 
+@pytest.mark.every_driver
 def test_restart(boot):
     """A guest that restarts itself has ended."""
     vm = boot()
@@ -72,6 +75,7 @@ def test_polite_power_off(boot):
     assert "powered off" in _dies(vm, lambda: vm.start("poweroff"))
 
 
+@pytest.mark.every_driver
 def test_panic(boot):
     """A kernel panic is named, with the console's last lines."""
     vm = boot(memory=96)
@@ -91,6 +95,7 @@ def test_a_command_out_of_memory(boot):
     assert vm.run("echo", "on").stdout == "on\n"
 
 
+@pytest.mark.every_driver
 @pytest.mark.both_engines
 def test_closing_ends_what_runs(boot):
     """Closing a sandbox ends its commands; who waits for one is told that it was closed."""
@@ -118,6 +123,7 @@ def test_an_exception_closes(driver):
     assert until(lambda: not monitors() & set(pids), 2)
 
 
+@pytest.mark.every_driver
 @pytest.mark.both_engines
 def test_a_forgotten_sandbox_ends(driver):
     """A sandbox that nobody holds any more is gone."""
@@ -214,12 +220,19 @@ def test_ctrl_c_that_another_thread_takes(sandbox):
 
 @pytest.mark.both_engines
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("start", [(sys.executable, "-c", SLEEPER), (*AEGIS, "run", "--", "sleep", "100")])
-def test_sigkill_at_any_moment_leaves_nothing(start, home, engine):
+@pytest.mark.parametrize(
+    ("start", "delays"),
+    [
+        ((sys.executable, "-c", SLEEPER), (0.05, 0.15, 0.25, 0.4, 0.7, 1.5)),
+        ((*AEGIS, "run", "--", "sleep", "100"), (0.1, 0.2, 0.3, 0.5, 1.0, 2.5)),
+    ],
+    ids=["a program", "aegis run"],
+)
+def test_sigkill_at_any_moment_leaves_nothing(start, delays, home, engine):
     """SIGKILL of the program, at any moment of its life, leaves no monitor 2 s later, and no half-made file."""
     patience = 2 if engine == "local" else 10  # the daemon brings a boot to its end first
     before = monitors()
-    for delay in (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.5):
+    for delay in delays:
         with subprocess.Popen(start, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as program:
             time.sleep(delay)
             program.kill()
@@ -227,6 +240,7 @@ def test_sigkill_at_any_moment_leaves_nothing(start, home, engine):
     assert not list((home / "data").rglob(".partial"))
 
 
+@pytest.mark.every_driver
 @pytest.mark.timeout(60)
 def test_sigkill_of_the_monitor_at_any_moment_of_a_boot(driver):
     """A monitor that is killed while its guest boots is a failed boot, said at once."""
@@ -244,6 +258,7 @@ def test_sigkill_of_the_monitor_at_any_moment_of_a_boot(driver):
         assert "SIGKILL" in str(caught[0])
 
 
+@pytest.mark.every_driver
 def test_a_monitor_that_stands_still(boot):
     """A time limit holds even when the guest cannot be reached, as an error that says so."""
     vm = boot()

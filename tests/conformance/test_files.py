@@ -11,7 +11,7 @@ import pytest
 
 import aegis_sdk as aegis
 
-pytestmark = [pytest.mark.any_driver, pytest.mark.both_engines]
+pytestmark = pytest.mark.both_engines
 
 ODD = "/tmp/odd \udcff\n\u00fc 'name"
 

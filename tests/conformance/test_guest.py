@@ -10,6 +10,7 @@ import aegis_sdk as aegis
 from tests.conftest import slowness
 
 
+@pytest.mark.every_driver
 def test_the_root_is_read_only(sandbox):
     """Nothing can be written outside the places that are for it."""
     done = sandbox.run("touch", "/etc/x")
@@ -42,6 +43,7 @@ def test_a_remount_does_not_reach_the_disk(boot):
     assert not boot().shell("test -e /etc/x").ok
 
 
+@pytest.mark.every_driver
 def test_what_every_program_expects(sandbox):
     """/proc, /sys, /dev, pseudo-terminals, shared memory, hosts, host name and resolver are there."""
     script = """
@@ -66,10 +68,11 @@ def test_the_harness_leaves_nothing_of_itself_in_the_tree(sandbox):
     assert sandbox.run("ls", "-A", "/mnt").stdout == ""
 
 
+@pytest.mark.every_driver
 def test_no_network_card(sandbox):
     """The guest's only interface is the loopback, and it is up."""
     assert sandbox.run("ls", "/sys/class/net").stdout.split() == ["lo"]
-    assert sandbox.shell("ping -c 1 -W 2 127.0.0.1").ok
+    assert int(sandbox.run("cat", "/sys/class/net/lo/flags").stdout, 16) & 1
 
 
 def test_the_clock_is_right(sandbox):
@@ -103,6 +106,7 @@ def test_guests_differ_in_their_random_numbers(boot):
     assert len(draws) == 2
 
 
+@pytest.mark.every_driver
 def test_memory_and_processors(boot):
     """memory and cpus are what the guest has."""
     vm = boot(memory=256, cpus=2)
@@ -111,6 +115,7 @@ def test_memory_and_processors(boot):
     assert 200 < total <= 256
 
 
+@pytest.mark.every_driver
 def test_what_a_sandbox_says_of_itself(boot):
     """info() names the driver, the kernel and the phases of the boot."""
     vm = boot()
@@ -123,6 +128,7 @@ def test_what_a_sandbox_says_of_itself(boot):
     assert info.id in repr(vm)
 
 
+@pytest.mark.every_driver
 def test_the_choice(driver):
     """auto takes libkrun where hardware virtualization works and QEMU elsewhere, and says why."""
     with aegis.Sandbox(driver="auto") as vm:

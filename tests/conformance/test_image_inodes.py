@@ -11,7 +11,7 @@ import pytest
 
 from tests.images_made import said
 
-pytestmark = [pytest.mark.any_driver, pytest.mark.timeout(120)]  # thousands of files, read in software emulation
+pytestmark = pytest.mark.timeout(120)  # thousands of files, read in software emulation
 
 #: Prints what every name below a directory is, all that the kernel knows of it; a guest has nothing but Python.
 LOOK = r"""

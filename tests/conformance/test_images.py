@@ -7,7 +7,7 @@ import pytest
 import aegis_sdk as aegis
 from tests.images_world import PASSWORD
 
-pytestmark = [pytest.mark.any_driver, pytest.mark.timeout(60)]  # Python in software emulation, on a busy machine
+pytestmark = pytest.mark.timeout(60)  # Python in software emulation, on a busy machine
 
 
 def test_python_from_a_registry(registry, boot):

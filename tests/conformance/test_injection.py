@@ -8,8 +8,6 @@ from hypothesis import strategies as st
 
 import aegis_sdk as aegis
 
-pytestmark = pytest.mark.any_driver
-
 NASTY = (
     "",
     " ",

@@ -44,6 +44,7 @@ def _free_port() -> int:
         return int(one.getsockname()[1])
 
 
+@pytest.mark.every_driver
 def test_what_it_reaches(python):
     """No call by vsock, by loopback, by a host's address or by libkrun's own sockets in the host (TSI) arrives."""
     addresses = {"127.0.0.1", "10.0.2.2", _outward_address()}
@@ -67,6 +68,7 @@ def test_what_it_reaches(python):
         assert not _sockets(python.info().pid)
 
 
+@pytest.mark.every_driver
 def test_where_it_listens(python):
     """A port on which a guest listens is none of the host's."""
     port = _free_port()

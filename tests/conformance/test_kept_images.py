@@ -10,7 +10,7 @@ import aegis_sdk as aegis
 from tests.images_made import skopeo
 from tests.images_world import disks, taken
 
-pytestmark = [pytest.mark.any_driver, pytest.mark.timeout(60)]  # Python in software emulation, on a busy machine
+pytestmark = pytest.mark.timeout(60)  # Python in software emulation, on a busy machine
 
 
 def test_an_image_is_removed(registry, empty_home):

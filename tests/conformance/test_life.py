@@ -17,8 +17,6 @@ import pytest
 import aegis_sdk as aegis
 from tests.conftest import monitors, slowness, until
 
-pytestmark = pytest.mark.any_driver
-
 TIDY = "trap 'echo tidied > /mnt/said; sync; exit 0' TERM; echo up; while :; do sleep 0.1; done"
 
 

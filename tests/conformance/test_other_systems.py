@@ -23,6 +23,7 @@ def vm(boot, monkeypatch, tmp_path):
     return boot()
 
 
+@pytest.mark.every_driver
 @pytest.mark.timeout(60)
 def test_a_guest(vm):
     """It boots, runs, takes what is written to it, notices who has gone, and ends by any hand."""

@@ -24,6 +24,7 @@ def _time_used(pid: int) -> int:
     return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[11:13]))
 
 
+@pytest.mark.every_driver
 def test_it_stands_still(vm):
     """Between pause and resume nothing runs in the guest, and its monitor takes no time; pausing twice is fine."""
     vm.start(
@@ -45,6 +46,7 @@ def test_it_stands_still(vm):
     assert until(lambda: int(vm.run("cat", "/tmp/count").stdout) - before > 20, 10)
 
 
+@pytest.mark.every_driver
 def test_its_clock_is_right(vm):
     """Time has gone on for it."""
     vm.pause()
@@ -72,6 +74,7 @@ def test_a_long_pause_is_no_death(boot, monkeypatch):
     assert vm.run("echo", "on").stdout == "on\n"
 
 
+@pytest.mark.every_driver
 def test_closing(boot):
     """A paused sandbox closes as fast as any other, and leaves nothing; pausing it then is fine."""
     vm = boot()

@@ -15,6 +15,7 @@ from tests.conftest import until
 pytestmark = pytest.mark.both_engines
 
 
+@pytest.mark.every_driver
 def test_lines_come_as_they_are_written(sandbox):
     """Each line is there when it is written, not when the command has ended."""
     with sandbox.start("sh", "-c", "for i in 1 2 3; do echo $i; sleep 0.5; done") as process:
@@ -88,6 +89,7 @@ def test_kill_after_the_end(sandbox):
         process.kill("SIGNOSUCH")
 
 
+@pytest.mark.every_driver
 def test_closing_ends_the_command(sandbox):
     """Leaving the block ends the command and its children."""
     with sandbox.start("sh", "-c", "sleep 4321 & sleep 4321") as process:

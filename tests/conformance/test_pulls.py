@@ -14,7 +14,7 @@ from tests.conftest import AEGIS, until
 from tests.images_made import FOREIGN, GUEST, skopeo
 from tests.images_world import disks, taken
 
-pytestmark = [pytest.mark.any_driver, pytest.mark.timeout(60)]  # Python in software emulation, on a busy machine
+pytestmark = pytest.mark.timeout(60)  # Python in software emulation, on a busy machine
 
 LAYERS = 3  # of the image python
 

@@ -9,8 +9,6 @@ import pytest
 
 import aegis_sdk as aegis
 
-pytestmark = pytest.mark.any_driver
-
 
 def test_a_hint(sandbox):
     """A command that could not write says what its user can do about it; its own words stay as they are."""

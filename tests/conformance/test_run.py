@@ -12,8 +12,6 @@ import pytest
 import aegis_sdk as aegis
 from tests.conftest import slowness, until
 
-pytestmark = pytest.mark.any_driver
-
 
 @pytest.fixture
 def sandbox(by_face):
@@ -223,24 +221,24 @@ def test_orphans_are_reaped(sandbox):
 
 @pytest.mark.timeout(80)  # in a nested guest 10 MB/s is much
 def test_large_output_without_a_newline(sandbox):
-    """100 MB in one line arrive."""
-    done = sandbox.shell("head -c 100000000 /dev/zero")
-    assert len(done.stdout_bytes) == 100_000_000
+    """30 MB in one line arrive."""
+    done = sandbox.shell("head -c 30000000 /dev/zero")
+    assert len(done.stdout_bytes) == 30_000_000
     assert not done.stdout_bytes.strip(b"\0")
 
 
 def test_both_streams_at_full_speed(sandbox):
     """Both streams at once arrive whole, in order each."""
-    script = "(yes out | head -c 20000000) & (yes err | head -c 20000000 >&2) & wait"
+    script = "(yes out | head -c 8000000) & (yes err | head -c 8000000 >&2) & wait"
     done = sandbox.shell(script)
-    assert done.stdout_bytes == (b"out\n" * 5_000_000)
-    assert done.stderr_bytes == (b"err\n" * 5_000_000)
+    assert done.stdout_bytes == (b"out\n" * 2_000_000)
+    assert done.stderr_bytes == (b"err\n" * 2_000_000)
 
 
 @pytest.mark.timeout(60)
 def test_large_input(sandbox):
-    """Tens of megabytes of random bytes through ``cat`` come back as they went."""
-    data = os.urandom(50_000_000)
+    """20 MB of random bytes through ``cat`` come back as they went."""
+    data = os.urandom(20_000_000)
     back = sandbox.run("cat", input=data).stdout_bytes
     assert hashlib.sha256(back).digest() == hashlib.sha256(data).digest()
 

@@ -71,7 +71,7 @@ def test_the_end_of_a_program(alone):
 def test_a_program_that_is_killed(alone):
     """Whenever a program is killed, each of its tasks reaches its end, and no guest is left."""
     before = monitors()
-    for _ in range(4):
+    for _ in range(3):
         with submitter("true", "echo hello; sleep 100", "sleep 100") as other:
             ids = [other.stdout.readline().strip() for _ in range(3)]
             waiting = aegis.Task.get(ids[-1])
@@ -81,7 +81,7 @@ def test_a_program_that_is_killed(alone):
             assert "has ended" in waiting.info().reason
         assert {task.state for task in map(aegis.Task.get, ids)} <= {State.FAILED, State.SUCCEEDED}
         assert until(lambda: monitors() <= before, 2)
-    assert len({info.id for info in _all()}) == 12
+    assert len({info.id for info in _all()}) == 9
 
 
 def _all():
@@ -120,10 +120,10 @@ def test_old_tasks_are_forgotten(alone, monkeypatch):
 
 
 @pytest.mark.timeout(600)
-def test_fifty_at_once(daemon_of_all):
-    """50 tasks that are submitted at once all end, in their order, as many at a time as may run."""
+def test_many_at_once(daemon_of_all):
+    """12 tasks that are submitted at once all end, in their order, as many at a time as may run."""
     engine = daemon_of_all.engine
-    tasks = [aegis.Task.submit("sh", "-c", f"echo {number}", engine=engine) for number in range(50)]
+    tasks = [aegis.Task.submit("sh", "-c", f"echo {number}", engine=engine) for number in range(12)]
     infos = [task.wait(500) for task in tasks]
     assert {info.state for info in infos} == {State.SUCCEEDED}
     for number, task in enumerate(tasks):

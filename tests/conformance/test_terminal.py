@@ -12,8 +12,6 @@ import pytest
 import aegis_sdk as aegis
 from tests.conftest import until
 
-pytestmark = pytest.mark.any_driver
-
 QUIET = "stty -echo -opost; "
 
 

@@ -18,7 +18,7 @@ from tests.conftest import until
 
 MIB = 1 << 20
 
-pytestmark = [pytest.mark.any_driver, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.timeout(90)
 
 
 def described(root: Path) -> dict[str, tuple[object, ...]]:
@@ -262,11 +262,11 @@ def test_a_tree_of_many_files(files, tmp_path):
 
 @pytest.mark.timeout(180)
 def test_large_files_in_bounded_memory(boot, tmp_path):
-    """A file of 200 MiB goes there and back equal, and neither end keeps it in memory."""
+    """A file of 80 MiB goes there and back equal, and neither end keeps it in memory."""
     vm = boot(memory=640)
     piece = os.urandom(MIB)
     with open(tmp_path / "large", "wb") as large:
-        large.writelines(number.to_bytes(4, "big") + piece[4:] for number in range(200))
+        large.writelines(number.to_bytes(4, "big") + piece[4:] for number in range(80))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     vm.files.upload(tmp_path / "large", "/tmp/large")
     vm.files.download("/tmp/large", tmp_path / "back")

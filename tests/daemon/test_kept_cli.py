@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import socket
 import subprocess
 from collections.abc import Iterator
 
@@ -38,6 +39,34 @@ def test_what_there_is(served, dev):
     facts = served.cli("sandbox", "info", dev.id).stdout
     assert "name          dev\n" in facts
     assert "kept          until it is removed\n" in facts
+
+
+def test_ports(served, dev):
+    """expose prints where ports are reached, info shows it, and conceal ends it."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        local = other.getsockname()[1]
+    shown = served.cli("sandbox", "expose", "dev", "8000", f"{local}:5432/tcp")
+    url, address = shown.stdout.splitlines()
+    assert (shown.returncode, address) == (0, f"127.0.0.1:{local}"), shown.stderr
+    assert url.endswith(f"/app/sandbox-{dev.id}:8000/")
+    facts = served.cli("sandbox", "info", "dev").stdout
+    assert f"port 8000     {url}\nport 5432/tcp 127.0.0.1:{local}\n" in facts
+    assert served.cli("sandbox", "expose", "dev", "8000/udp").returncode == 1
+    assert served.cli("sandbox", "conceal", "dev", "8000", "5432/tcp").returncode == 0
+    assert dict(dev.info().addresses) == {}
+
+
+def test_ports_from_the_beginning(served):
+    """create --expose says where the guest is reached; one that cannot be is not left behind."""
+    before = len(served.engine.sandboxes())
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        local = other.getsockname()[1]
+        refused = served.cli("sandbox", "create", "--memory", "128", "--expose", f"{local}:5432/tcp")
+    assert (refused.returncode, f"127.0.0.1:{local}" in refused.stderr) == (1, True)
+    assert len(served.engine.sandboxes()) == before
+    made = served.cli("sandbox", "create", "--memory", "128", "--expose", f"{local}:5432/tcp")
+    assert made.stderr.endswith(f"aegis: 127.0.0.1:{local}\n")
+    aegis.Sandbox.get(made.stdout.strip(), engine=served.engine).remove()
 
 
 def test_exec(served, dev):
@@ -179,3 +208,19 @@ def test_a_run_that_waits_for_its_turn(another):
         assert b"waiting for other tasks to end" in program.stderr.readline()
         assert home.cli("task", "cancel", first).returncode == 0
         assert program.communicate(timeout=40) == (b"later\n", b"")
+
+
+def test_what_a_name_means(served, dev):
+    """A name may be an app's: one that is not served says so, and one that is a sandbox's, too, is refused."""
+    app = aegis.App.create("shop", engine=served.engine)
+    failed = served.cli("exec", "shop", "true")
+    assert (failed.returncode, "the app shop is not served" in failed.stderr) == (125, True)
+    assert "aegis app serve shop" in failed.stderr
+    other = aegis.App.create("dev", engine=served.engine)
+    for words in (("exec", "dev", "true"), ("cp", "dev:/etc/passwd", "-")):
+        said = served.cli(*words).stderr
+        assert all(each.id in said for each in (dev, other)), said
+    assert served.cli("exec", dev.id, "true").returncode == 0
+    assert served.cli("exec", "nobody", "true").returncode == 125
+    app.delete()
+    other.delete()

@@ -19,7 +19,7 @@ from aegis_sdk.model import TaskInfo
 from tests.conftest import monitors, until
 from tests.served import Served
 
-_KILLS = 20
+_KILLS = 8
 _PATIENCE = 15.0  # seconds after which a client is taken to hang
 
 

@@ -10,7 +10,9 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 import aegis_sdk as aegis
@@ -19,6 +21,7 @@ from aegis_sdk.model import SandboxSpec
 from tests.conftest import monitors, until
 
 
+@pytest.mark.timeout(60)
 def test_up_down_and_status(another):
     """`aegis up` returns when the daemon answers; twice is fine, also `aegis down`; `status` exits with 3 then."""
     home = another()
@@ -107,10 +110,10 @@ def test_what_a_killed_one_left_is_replaced(another):
     home.kill()
     assert home.socket.is_socket()
     assert home.cli("status").returncode == 3
-    check = home.daemon.check()
+    check = home.daemon.check()[0]
     assert (check.ok, check.required, check.fix) == (False, False, "aegis up")
     home.start()
-    assert home.daemon.check().ok
+    assert all(check.ok for check in home.daemon.check())
 
 
 def test_a_link_in_the_place_of_its_socket(another, tmp_path):
@@ -142,6 +145,62 @@ def test_a_broken_setting_is_named(another):
     failed = home.cli("up", env={**home.environment, "AEGIS_TASK_GUESTS": "many"})
     assert failed.returncode == 1
     assert "AEGIS_TASK_GUESTS" in failed.stderr
+
+
+def _router(home) -> tuple[str, dict[str, Any]]:
+    """What `aegis status` and `aegis doctor` say of a router."""
+    status = json.loads(home.cli("status", "--json").stdout)
+    said = json.loads(home.cli("doctor", "--quick", "--json").stdout)
+    (check,) = (check for check in said["checks"] if check["name"] == "router port")
+    return status.get("router", ""), check
+
+
+def test_where_the_router_is(another):
+    """The router answers from `aegis up` on; status says where, and doctor, which looks at the port where none runs."""
+    home = another()
+    assert _router(home)[1]["ok"]
+    home.start()
+    url, check = _router(home)
+    assert (check["ok"], check["seen"]) == (True, f"the router answers at {url}")
+    assert httpx.get(f"{url}/app/none/").status_code == 404
+    home.stop()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url)
+
+
+@pytest.mark.timeout(60)
+def test_a_port_that_is_taken(another, monkeypatch):
+    """The daemon runs where its router's port is taken; status and doctor say what to do, and serving tries again."""
+    home = another()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        monkeypatch.setenv("AEGIS_ROUTER_PORT", port)
+        check = _router(home)[1]
+        assert (check["ok"], port in check["seen"], check["fix"]) == (False, True, "AEGIS_ROUTER_PORT=0 aegis up")
+        assert home.cli("up").returncode == 0
+        url, check = _router(home)
+        assert (url, check["ok"], check["required"]) == ("", False, False)
+        assert f"ss -ltnp 'sport = :{port}'" in check["seen"]
+        assert f"cannot listen on 127.0.0.1:{port}" in home.cli("status").stdout
+        app = aegis.App.create("web", command=["httpd", "-f", "-p", "127.0.0.1:80"], expose=[80], engine=home.engine)
+        app.publish()
+        failed = home.cli("app", "serve", "web", "--detach")
+        assert (failed.returncode, f"127.0.0.1:{port}" in failed.stderr) == (1, True)
+    instance = app.serve()
+    url, check = _router(home)
+    assert (url, check["ok"], instance.url) == (f"http://127.0.0.1:{port}", True, f"{url}/app/web/")
+    assert httpx.get(f"{instance.url}etc/group").status_code == 200
+    _see_it_wake(instance)
+
+
+def _see_it_wake(instance: aegis.Instance) -> None:
+    """A browser gets a page that loads itself again until its app is awake."""
+    instance.sandbox.remove()
+    browser = {"Accept": "text/html"}
+    answer = httpx.get(f"{instance.url}etc/group", headers=browser)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert '<meta http-equiv="refresh" content="1">' in answer.text
+    assert until(lambda: httpx.get(f"{instance.url}etc/group", headers=browser).status_code == 200, 15)
 
 
 def test_a_home_with_a_long_name(another, tmp_path):
@@ -180,7 +239,7 @@ def test_a_daemon_that_hangs_is_killed(another, monkeypatch):
     os.kill(pid, signal.SIGSTOP)
     with pytest.raises(aegis.DaemonUnavailable, match="does not answer"):
         home.daemon.status()
-    assert home.daemon.check().fix == "aegis down"
+    assert home.daemon.check()[0].fix == "aegis down"
     with pytest.raises(aegis.DaemonUnavailable, match=f"process {pid}, has not ended in 1 s, and was killed"):
         home.stop()
     assert home.pid is None
@@ -314,6 +373,28 @@ with alone(Path({str(lock)!r})):
     assert locks.holder(lock) is None
     with locks.alone(lock):
         pass
+
+
+@pytest.mark.parametrize("then", ["fcntl.lockf(lock, fcntl.LOCK_EX)\nsys.stdin.read()", ""], ids=["stays", "goes"])
+def test_who_is_about_to_be_alone(tmp_path, then):
+    """Who has half of a lock this moment is waited for: then its number is known, or the lock is free."""
+    lock = tmp_path / "lock"
+    script = f"""
+import fcntl, sys, time
+lock = open({str(lock)!r}, "w")
+fcntl.flock(lock, fcntl.LOCK_EX)
+print("half", flush=True)
+time.sleep(0.2)
+{then}
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        try:
+            with locks.alone(lock):
+                seen: object = "free"
+        except locks.Taken as taken:
+            seen = taken.pid
+        assert seen == (process.pid if then else "free")
 
 
 def test_a_socket_is_not_stolen(another):

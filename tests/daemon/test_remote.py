@@ -75,7 +75,15 @@ def test_no_daemon_costs_nothing():
 
 
 STATUS = aegis.DaemonStatus(
-    version="0.0.1-other", pid=1, home="/h", started=0.0, sandboxes=0, running_tasks=0, queued_tasks=0
+    version="0.0.1-other",
+    pid=1,
+    home="/h",
+    started=0.0,
+    sandboxes=0,
+    running_tasks=0,
+    queued_tasks=0,
+    router="",
+    router_fault="",
 )
 
 

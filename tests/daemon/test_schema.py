@@ -72,7 +72,7 @@ def asked(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tupl
     served = Served(path)
     served.start()
     served.engine.create(SandboxSpec(name="real", keep=True), report=lambda _: None)
-    served.engine.apps.create("real")
+    served.engine.apps.create("real", aegis.AppSpec())
     with requests.Session() as session:
         session.headers["Connection"] = "close"
         session.mount("http://", _Adapter(served.socket))
@@ -97,7 +97,7 @@ def test_what_is_described_is_what_is_served(case, asked):
 
 def _make_harmless(case: Any) -> None:
     """Have a request in which something is wrong boot nothing if that is overlooked; what is wrong stays in it."""
-    if isinstance(case.body, dict) and case.path in ("/v1/sandboxes", "/v1/tasks"):
+    if isinstance(case.body, dict) and case.path in ("/v1/sandboxes", "/v1/tasks", "/v1/apps", "/v1/apps/{id}"):
         spec = case.body if case.path == "/v1/sandboxes" else case.body.setdefault("sandbox", {})
         for name, value in _IMAGE.items() if isinstance(spec, dict) else ():
             spec.setdefault(name, value)
@@ -110,7 +110,7 @@ def _make_quick(case: Any) -> None:
     if isinstance(case.body, dict):
         if case.path == "/v1/sandboxes":
             case.body |= _IMAGE
-        if case.path == "/v1/tasks":
+        if case.path in ("/v1/tasks", "/v1/apps", "/v1/apps/{id}"):
             case.body["sandbox"] = {**(case.body.get("sandbox") or {}), **_IMAGE}
         if "pull" in case.path:
             case.body["pull"] = "never"

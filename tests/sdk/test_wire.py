@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import aegis_sdk as aegis
@@ -64,6 +64,12 @@ SPECIAL: dict[typing.Any, st.SearchStrategy[typing.Any]] = {
 SPECIAL[model.Command] = _made(
     model.Command, argv=st.lists(TEXT.filter(bool), min_size=1, max_size=3).map(tuple), env=ENVIRONMENT
 )
+SPECIAL[model.Network] = st.sampled_from(
+    [
+        *map(model.Network.of, ("public", "none", "full")),
+        model.Network(allow=["*.example.net:443"], deny=["10.0.0.0/8"], allow_host={"db": "127.0.0.1:5432"}),
+    ]
+)
 _GUEST = {
     "image": TEXT.filter(bool),
     "memory": st.integers(96, 9999),
@@ -75,6 +81,12 @@ _GUEST = {
     "name": st.none() | st.from_regex(r"[a-z]{1,9}", fullmatch=True),
 }
 SPECIAL[SandboxSpec] = _made(SandboxSpec, **_GUEST)
+SPECIAL[model.Port] = st.builds(model.Port, st.integers(1, 65535), st.just("http")) | st.builds(
+    model.Port, st.integers(1, 65535), st.just("tcp"), st.none() | st.integers(1, 65535)
+)
+_PORTS = st.lists(
+    SPECIAL[model.Port], max_size=3, unique_by=(lambda port: port.number, lambda port: port.local or port)
+).map(tuple)
 SPECIAL[TaskSpec] = _made(
     TaskSpec,
     command=st.lists(TEXT.filter(bool), max_size=3).map(tuple),
@@ -82,6 +94,23 @@ SPECIAL[TaskSpec] = _made(
     env=ENVIRONMENT,
     timeout=st.none() | st.floats(0.001, 1e9),
     attached=st.just(True),
+    expose=_PORTS,
+)
+_SECONDS = st.none() | st.floats(0.001, 1e9)
+SPECIAL[model.Readiness] = _made(
+    model.Readiness,
+    port=st.none() | st.integers(1, 65535),
+    interval=st.floats(0.001, 3600),
+    timeout=st.floats(0.001, 3600),
+)
+SPECIAL[model.AppSpec] = _made(
+    model.AppSpec,
+    command=st.lists(TEXT.filter(bool), max_size=3).map(tuple),
+    sandbox=_made(SandboxSpec, **{**_GUEST, "name": st.none(), "keep": st.just(False), "mounts": st.just(())}),
+    env=ENVIRONMENT,
+    expose=_PORTS,
+    idle=_SECONDS,
+    stop_after=_SECONDS,
 )
 
 VALUES = sorted(
@@ -91,6 +120,7 @@ VALUES = sorted(
 
 
 @pytest.mark.parametrize("shape", VALUES, ids=lambda shape: shape.__name__)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_every_value_comes_back_as_itself(shape, data):
     """What is written and read again is equal, also where it holds bytes, odd file names, or nothing."""

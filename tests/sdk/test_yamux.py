@@ -168,3 +168,41 @@ def test_windows_do_not_overflow(session):
     session.open()
     feed(session, frame(WINDOW_UPDATE, 0, 1, 0xFFFFFFFF) * 10)
     assert session.room(1) <= 1 << 32
+
+
+def test_streams_of_the_guest():
+    """Where they are taken, a guest opens streams with even numbers, which have the small window both ways."""
+    session = yamux.Session(takes=True)
+    opening = frame(WINDOW_UPDATE, SYN, 2, 0) + frame(DATA, 0, 2, 3, b"abc")
+    assert feed(session, opening) == [yamux.Opened(2), (2, b"abc")]
+    assert sent(session) == frame(WINDOW_UPDATE, ACK, 2, 0)
+    assert session.room(2) == yamux.INITIAL_WINDOW
+    with pytest.raises(aegis.ProtocolViolation, match="too many"):
+        feed(session, frame(DATA, 0, 2, yamux.INITIAL_WINDOW, b""))
+
+
+def test_a_stream_that_is_opened_and_closed_at_once():
+    """All of it may come in one frame."""
+    session = yamux.Session(takes=True)
+    assert feed(session, frame(DATA, SYN | FIN, 2, 1, b"x")) == [yamux.Opened(2), (2, b"x"), yamux.Finished(2)]
+    session.finish(2)
+    assert feed(session, frame(WINDOW_UPDATE, SYN | RST, 8, 0)) == [yamux.Opened(8), yamux.Reset(8)]
+
+
+@pytest.mark.parametrize("number", [0, 2, 4])
+def test_streams_are_opened_in_order(number):
+    """A number that was used, or passed over, is used no more."""
+    session = yamux.Session(takes=True)
+    feed(session, frame(WINDOW_UPDATE, SYN, 4, 0))
+    with pytest.raises(aegis.ProtocolViolation, match="opened stream"):
+        feed(session, frame(WINDOW_UPDATE, SYN, number, 0))
+
+
+def test_streams_that_nobody_opened():
+    """Who speaks on a stream that there never was breaks the protocol; on one that is over, it goes nowhere."""
+    session = yamux.Session(takes=True)
+    feed(session, frame(WINDOW_UPDATE, SYN, 2, 0))
+    session.reset(2)
+    assert feed(session, frame(DATA, 0, 2, 3, b"abc")) == []
+    with pytest.raises(aegis.ProtocolViolation, match="never opened"):
+        feed(session, frame(DATA, 0, 4, 3, b"abc"))

@@ -7,8 +7,8 @@ import hashlib
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -97,7 +97,8 @@ class DirectoryLayer:
         with _opened(self.path) as root:
             for found in _walk(root, self.path):
                 listing.add(found)
-                yield _entry(found, first_names)
+                with closing(_content(found)) as content:  # whoever stops amid a file may keep an error that holds it
+                    yield _entry(found, first_names, content)
         if listing.digest != self.digest:
             raise _changed(self.path)
 
@@ -181,7 +182,7 @@ def _look(directory: int, above: _Found, name: bytes) -> _Found:
     return _Found(parent=directory, top=above.top, path=path, name=name, about=about, target=target)
 
 
-def _entry(found: _Found, first_names: dict[tuple[int, int], bytes]) -> Entry:
+def _entry(found: _Found, first_names: dict[tuple[int, int], bytes], content: Iterator[bytes]) -> Entry:
     about, kind = found.about, found.kind
     if kind is not Kind.DIRECTORY and about.st_nlink > 1:
         first = first_names.setdefault(found.identity, found.path)
@@ -197,7 +198,7 @@ def _entry(found: _Found, first_names: dict[tuple[int, int], bytes]) -> Entry:
             mtime_ns=about.st_mtime_ns,
             xattrs=_xattrs(found),
         ),
-        content=_content(found) if kind is Kind.FILE else (),
+        content=content if kind is Kind.FILE else (),
         size=found.size,
         target=found.target,
         device=(os.major(about.st_rdev), os.minor(about.st_rdev)) if kind in _DEVICES else (0, 0),
@@ -226,7 +227,7 @@ def _permitted(read: Callable[[], T]) -> T | None:
         raise
 
 
-def _content(found: _Found) -> Iterator[bytes]:
+def _content(found: _Found) -> Generator[bytes, None, None]:
     with _translated(found.top, found.path), _file(found) as file:
         _require_same(file, found)
         while piece := os.read(file, _PIECE):

@@ -8,6 +8,7 @@ import sqlite3
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,10 +24,8 @@ def engine_at(home: Path | str, *, keeps: bool = False) -> LocalEngine:
 
 def change(home: Path, statement: str, *values: object) -> None:
     """Do to the records what Aegis does not."""
-    connection = sqlite3.connect(home / "data" / "aegis.db")
-    with connection:
+    with closing(sqlite3.connect(home / "data" / "aegis.db")) as connection, connection:
         connection.execute(statement, values)
-    connection.close()
 
 
 def sound(home: Path) -> bool:

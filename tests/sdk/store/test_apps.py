@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 import aegis_sdk as aegis
 from aegis_sdk.engine import workspaces
+from aegis_sdk.model import ReleaseInfo
 from tests.sdk.image_blobs import unprivileged
 from tests.sdk.store.homes import engine_at
 
@@ -36,6 +39,36 @@ def test_a_workspace_that_was_never_made(local):
     """Deleting a workspace that is not there is fine."""
     aegis.App.create("web", engine=local).delete(workspace=True)
     assert aegis.App.list(engine=local) == []
+
+
+def test_no_app_is_served_while_it_is_deleted(local, monkeypatch):
+    """Who has an app served just when it is deleted is told so; one that stays after all can be served."""
+    app = aegis.App.create("web", command=["true"], expose=[8000], engine=local)
+    app.publish()
+    remove, refused = workspaces.remove, aegis.AppNotFound
+
+    def serve_meanwhile(path: Path) -> None:
+        with pytest.raises(refused, match="web was deleted"):
+            app.serve()
+        remove(path)
+
+    def fail(path: Path) -> None:
+        raise OSError(errno.EBUSY, "in use")
+
+    monkeypatch.setattr(workspaces, "remove", fail)
+    with pytest.raises(aegis.StoreFailed, match="in use"):
+        app.delete(workspace=True)
+    monkeypatch.setattr(local.serving, "_new", _refuse)
+    with pytest.raises(aegis.NotServed, match="tried"):
+        app.serve()
+    monkeypatch.setattr(workspaces, "remove", serve_meanwhile)
+    app.delete(workspace=True)
+    assert local.serving.instances() == ()
+    assert aegis.App.list(engine=local) == []
+
+
+def _refuse(app: str, release: ReleaseInfo) -> NoReturn:
+    raise aegis.NotServed(f"it was tried to serve {release.id} of {app}")
 
 
 def test_whatever_is_in_a_workspace_goes_and_nothing_else(local, tmp_path):

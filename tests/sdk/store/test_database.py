@@ -39,12 +39,12 @@ def test_a_home_that_is_deleted(empty, keeps):
 
 
 def use_deleted(local: LocalEngine, empty: Path) -> None:
-    local.apps.create("web")
+    local.apps.create("web", aegis.AppSpec())
     local.secrets.set("KEY", b"1", app="web")
     shutil.rmtree(empty)
     assert local.apps.list() == ()
     assert local.secrets.set("KEY", b"2", app=None).name == "KEY"
-    assert [app.name for app in (local.apps.create("web"), *local.apps.list())] == ["web", "web"]
+    assert [app.name for app in (local.apps.create("web", aegis.AppSpec()), *local.apps.list())] == ["web", "web"]
     assert local.secrets.environment("web") == {"KEY": "2"}
 
 
@@ -53,7 +53,7 @@ def test_records_that_are_held_open(empty):
     with closing(engine_at(empty, keeps=True)) as local:
         other = engine_at(empty)
         for number in range(3):
-            local.apps.create(f"a{number}")
+            local.apps.create(f"a{number}", aegis.AppSpec())
             assert other.apps.get(f"a{number}") == local.apps.get(f"a{number}")
             other.apps.delete(f"a{number}", workspace=False)
             assert local.apps.list() == ()
@@ -64,11 +64,11 @@ def test_records_that_are_held_open(empty):
 def test_many_processes_create_and_delete(empty):
     """Sixteen processes create and delete at once: each gets what it asked for, and what is left is what was kept."""
     script = (
-        "import sys\n"
+        "import sys, aegis_sdk as aegis\n"
         "from tests.sdk.store.homes import engine_at\n"
         "local, me = engine_at(sys.argv[1]), sys.argv[2]\n"
         "for turn in range(3):\n"
-        "    app = local.apps.create(f'app-{me}-{turn}').id\n"
+        "    app = local.apps.create(f'app-{me}-{turn}', aegis.AppSpec()).id\n"
         "    local.secrets.set('KEY', f'{me}-{turn}'.encode(), app=app)\n"
         "    assert local.secrets.environment(app) == {'KEY': f'{me}-{turn}'}\n"
         "    if turn: local.apps.delete(app, workspace=True)\n"
@@ -93,7 +93,7 @@ def test_one_name_for_one_of_many(local):
     def create(_: int) -> bool:
         barrier.wait()
         try:
-            local.apps.create("web")
+            local.apps.create("web", aegis.AppSpec())
         except aegis.NameTaken:
             return False
         return True
@@ -104,9 +104,9 @@ def test_one_name_for_one_of_many(local):
 
 def test_a_forked_child(local):
     """A child that was forked uses its parent's engine, and both see what the other wrote."""
-    local.apps.create("before")
-    assert in_a_child(lambda: local.apps.create("child")) == 0
-    local.apps.create("after")
+    local.apps.create("before", aegis.AppSpec())
+    assert in_a_child(lambda: local.apps.create("child", aegis.AppSpec())) == 0
+    local.apps.create("after", aegis.AppSpec())
     assert [app.name for app in local.apps.list()] == ["after", "before", "child"]
 
 
@@ -114,11 +114,11 @@ def test_a_forked_child(local):
 def test_what_was_acknowledged_is_kept(empty):
     """A program that is killed has on record whatever it was told is there, and the records are whole."""
     script = (
-        "import sys\n"
+        "import sys, aegis_sdk as aegis\n"
         "from tests.sdk.store.homes import engine_at\n"
         "local = engine_at(sys.argv[1])\n"
         "for number in range(10**6):\n"
-        "    local.apps.create(f'{sys.argv[2]}-{number}')\n"
+        "    local.apps.create(f'{sys.argv[2]}-{number}', aegis.AppSpec())\n"
         "    print(number, flush=True)\n"
     )
     for life in range(3):
@@ -150,7 +150,7 @@ def test_a_damaged_file(local, empty, damage):
 def test_a_damaged_page(local, empty):
     """The doctor finds damage that a glance does not."""
     for number in range(200):
-        local.apps.create(f"app-{number}")
+        local.apps.create(f"app-{number}", aegis.AppSpec())
     with (empty / "data" / "aegis.db").open("r+b") as file:
         file.seek(4096 * 3)
         file.write(b"\xff" * 4096 * 2)
@@ -161,11 +161,11 @@ def test_a_damaged_page(local, empty):
 
 def test_records_of_a_newer_aegis(local, empty):
     """Records that a newer Aegis wrote are left alone, and the error says who can read them."""
-    local.apps.create("web")
+    local.apps.create("web", aegis.AppSpec())
     newer = len(migrations.MIGRATIONS) + 1
     change(empty, f"PRAGMA user_version = {newer}")
     with pytest.raises(aegis.StoreFailed, match=f"schema {newer}") as caught:
-        local.apps.create("other")
+        local.apps.create("other", aegis.AppSpec())
     assert "newer" in caught.value.hint
     change(empty, f"PRAGMA user_version = {newer - 1}")
     assert [app.name for app in local.apps.list()] == ["web"]
@@ -173,12 +173,12 @@ def test_records_of_a_newer_aegis(local, empty):
 
 def test_another_program_holds_the_records(local, empty, monkeypatch):
     """Who cannot write for long because of another program is told so; who reads is not kept."""
-    local.apps.create("web")
+    local.apps.create("web", aegis.AppSpec())
     monkeypatch.setattr("aegis_sdk.store.database._BUSY", 0.2)
     with sqlite3.connect(empty / "data" / "aegis.db", isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(aegis.StoreFailed, match="locked") as caught:
-            local.apps.create("other")
+            local.apps.create("other", aegis.AppSpec())
         assert "fuser" in caught.value.hint
         assert [app.name for app in local.apps.list()] == ["web"]
         other.execute("ROLLBACK")
@@ -187,13 +187,13 @@ def test_another_program_holds_the_records(local, empty, monkeypatch):
 
 def test_a_home_that_cannot_be_written(local, empty):
     """Records in a directory that this user may not write to are an error with words, and so is a home there."""
-    local.apps.create("web")
+    local.apps.create("web", aegis.AppSpec())
     for path in (empty, *empty.rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
     with unprivileged(empty / "data"):
         for home in (empty, empty / "below"):
             with pytest.raises(aegis.StoreFailed) as caught:
-                engine_at(home).apps.create("other")
+                engine_at(home).apps.create("other", aegis.AppSpec())
             assert "AEGIS_HOME" in caught.value.hint
     for path in (empty, empty / "data"):
         path.chmod(0o700)
@@ -210,7 +210,7 @@ def test_a_full_disk(local, empty):
     empty.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "none", empty], check=True)
     try:
-        local.apps.create("web")
+        local.apps.create("web", aegis.AppSpec())
         local.secrets.set("KEY", b"1", app="web")
         with pytest.raises(aegis.StoreFailed, match="full") as caught:
             fill(local)
@@ -226,7 +226,7 @@ def test_a_full_disk(local, empty):
 def test_no_descriptor_stays_open(local):
     """An engine that is not closed keeps no file of its home open."""
     before = len(os.listdir("/proc/self/fd"))
-    local.apps.create("web")
+    local.apps.create("web", aegis.AppSpec())
     local.secrets.set("KEY", b"1", app="web")
     local.secrets.environment("web")
     assert len(os.listdir("/proc/self/fd")) == before

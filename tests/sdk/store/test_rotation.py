@@ -35,7 +35,7 @@ def empty() -> Iterator[Path]:
 @pytest.fixture
 def filled(local):
     """An engine with an app and its secrets."""
-    local.apps.create("web")
+    local.apps.create("web", aegis.AppSpec())
     for name, value in VALUES.items():
         local.secrets.set(name, value.encode(), app="web" if name == "ONE" else None)
     return local

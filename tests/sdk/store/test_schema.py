@@ -11,10 +11,14 @@ from pathlib import Path
 import pytest
 
 import aegis_sdk as aegis
+from aegis_sdk.store.database import Database
+from aegis_sdk.store.instances import InstanceRecords
 from aegis_sdk.store.migrations import MIGRATIONS
+from aegis_sdk.store.releases import ReleaseRecords
 from tests.sdk.store.dump import GOLDEN, load, made_by, schema
 from tests.sdk.store.homes import engine_at, in_a_child, killed_at, sound
 
+DEFAULT = aegis.AppSpec()
 VERSIONS = range(1, len(MIGRATIONS) + 1)
 
 
@@ -46,7 +50,7 @@ def test_what_was_released_stays_as_it_is(version, old, empty):
 def test_upgrade(old, empty):
     """Records of each older schema become those of the newest: the same tables, and all that was on record."""
     with closing(engine_at(empty, keeps=True)) as local:
-        assert [app.name for app in local.apps.list()] == ["web", "worker"]
+        assert [(app.name, app.spec) for app in local.apps.list()] == [("web", DEFAULT), ("worker", DEFAULT)]
         assert local.secrets.environment("web") == {"API_KEY": "für the app", "EMPTY": ""}
         assert local.secrets.environment("worker") == {"API_KEY": "for all", "EMPTY": ""}
         assert [(kept.name, kept.image) for kept in local.sandboxes()] == [("dev", "base")]
@@ -58,6 +62,19 @@ def test_upgrade(old, empty):
     engine_at(fresh).apps.list()
     assert schema(old) == schema(fresh / "data" / "aegis.db")
     assert sound(empty)
+
+
+def test_releases_and_instances_are_kept(old, version, empty):
+    """Since the second schema there are releases, what serves, and the ports of this machine that lead there."""
+    records = Database(old)
+    releases, instances = ReleaseRecords(records), InstanceRecords(records)
+    found = [(release.number, release.label) for release in releases.all("app_0123456789ab")]
+    if version < 2:
+        assert (found, instances.served()) == ([], ())
+    else:
+        assert found == [(1, "v1"), (2, None)]
+        assert [instance.release for instance in instances.served()] == ["rel_ba9876543210"]
+        assert instances.local_port("app_0123456789ab", 5432) == 40001
 
 
 ONE_MORE = (
@@ -84,10 +101,10 @@ def test_an_upgrade_that_is_killed(old, version, empty, monkeypatch):
 
 def test_a_table_that_is_replaced(old, empty, monkeypatch):
     """A step may put a table in another's place: what refers to its rows stays."""
-    columns = "id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, created REAL NOT NULL"
+    columns = "id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, created REAL NOT NULL, spec TEXT NOT NULL"
     replaced = (
         f"CREATE TABLE new_apps ({columns}) STRICT",
-        "INSERT INTO new_apps SELECT id, name, created FROM apps",
+        "INSERT INTO new_apps SELECT id, name, created, spec FROM apps",
         "DROP TABLE apps",
         "ALTER TABLE new_apps RENAME TO apps",
     )

@@ -22,7 +22,7 @@ VALUE = "s3cr3t-" * 9
 @pytest.fixture
 def web(local) -> str:
     """An app with a secret of its own, beside one of all apps."""
-    made: aegis.AppInfo = local.apps.create("web")
+    made: aegis.AppInfo = local.apps.create("web", aegis.AppSpec())
     local.secrets.set("KEY", VALUE.encode(), app="web")
     local.secrets.set("SHARED", b"for all", app=None)
     return made.id
@@ -30,7 +30,7 @@ def web(local) -> str:
 
 def test_who_gets_which(local, web):
     """An app's guests get what is for all apps, and over it what is the app's own; others get nothing of it."""
-    local.apps.create("other")
+    local.apps.create("other", aegis.AppSpec())
     local.secrets.set("KEY", b"of all", app=None)
     assert local.secrets.environment("web") == local.secrets.environment(web) == {"KEY": VALUE, "SHARED": "for all"}
     assert local.secrets.environment("other") == {"KEY": "of all", "SHARED": "for all"}
@@ -56,7 +56,7 @@ def test_replace_and_delete(local, web):
 def test_an_apps_secrets_go_with_it(local, web):
     """Deleting an app deletes its secrets, and a new app of that name has none of them."""
     local.apps.delete("web", workspace=False)
-    local.apps.create("web")
+    local.apps.create("web", aegis.AppSpec())
     assert local.secrets.list(app="web") == ()
     assert local.secrets.environment("web") == {"SHARED": "for all"}
 
@@ -141,7 +141,7 @@ def test_many_make_the_first_key(local, empty):
         process.stdout.readline()
     with ThreadPoolExecutor(len(started)) as pool:
         assert not any(pool.map(lambda process: process.communicate(b"\n") and process.returncode, started))
-    local.apps.create("web")
+    local.apps.create("web", aegis.AppSpec())
     assert local.secrets.environment("web") == {f"KEY_{number}": str(number) for number in range(6)}
 
 
@@ -159,7 +159,7 @@ def test_a_key_that_is_gone(local, web, empty):
     with pytest.raises(aegis.SecretUnreadable):
         local.secrets.rotate_key()
     assert [secret.name for secret in local.secrets.list(app="web")] == ["KEY"]
-    assert local.apps.create("more").name == "more"
+    assert local.apps.create("more", aegis.AppSpec()).name == "more"
     found = [check for check in local.check() if check.name == "master key"]
     assert {check.seen.partition(" cannot")[0] for check in found} == {
         "the secret KEY of app web",
@@ -272,7 +272,7 @@ TAMPERED = {
 @pytest.mark.parametrize("what", TAMPERED)
 def test_a_record_that_was_tampered_with(local, web, empty, what):
     """A record cannot be given another value, name or app by who does not have the key: it is not read then."""
-    local.apps.create("evil")
+    local.apps.create("evil", aegis.AppSpec())
     change(empty, f"UPDATE secrets SET {TAMPERED[what]} WHERE name = 'KEY'")
     with pytest.raises(aegis.SecretUnreadable, match="has changed it on record") as caught:
         local.secrets.environment("evil" if what == "app" else "web")

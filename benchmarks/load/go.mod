@@ -1,0 +1,3 @@
+module aegis/benchmarks/load
+
+go 1.24

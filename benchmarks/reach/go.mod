@@ -1,0 +1,3 @@
+module aegis/benchmarks/reach
+
+go 1.24

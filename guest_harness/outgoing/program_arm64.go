@@ -1,0 +1,3 @@
+package outgoing
+
+const sysBPF = 280
