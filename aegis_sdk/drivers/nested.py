@@ -23,14 +23,15 @@ def processor(plan: BootPlan, accelerator: str) -> tuple[str, ...]:
     return ("-accel", f"{software},tb-size=32", "-cpu", "max")
 
 
-def kernel_words(plan: BootPlan, accelerator: str) -> str:
+def kernel_words(accelerator: str) -> str:
     """What the kernel is told besides: in software, how fast the processor's clock is.
 
-    The kernel cannot find out there, and without that clock it has only one that advances in steps of 4 ms, by which
-    the machines in the machine do not come up. The emulated clock is the host's. Only a virtual machine's /proc/cpuinfo
-    says that clock's speed; that of any other says how fast the processor runs just now.
+    The kernel cannot find that out there, least of all on a busy host. Without that clock it has one that advances in
+    steps of 4 ms and goes as fast as its ticks happen to: its time of day then leaves the host's, and machines in the
+    machine do not come up. The emulated clock is the host's. Only a virtual machine's /proc/cpuinfo says that clock's
+    speed; that of any other says how fast the processor runs just now.
     """
-    if accelerator == "kvm" or not plan.nested:
+    if accelerator == "kvm":
         return ""
     about = _CPUINFO.read_text()
     if not re.search(r"^flags\s*:.*\bhypervisor\b", about, re.MULTILINE):

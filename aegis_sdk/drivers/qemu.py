@@ -94,7 +94,7 @@ def arguments(plan: BootPlan, elf: Path, accelerator: str, fds: dict[str, int]) 
         *("-machine", "microvm,acpi=off,x-option-roms=off,isa-serial=off", "-sandbox", _SANDBOX),
         *(*nested.processor(plan, accelerator), "-smp", str(plan.cpus), "-m", str(plan.memory)),
         *sharing,
-        *("-kernel", str(elf), "-append", kernel.command_line(reboot="t") + nested.kernel_words(plan, accelerator)),
+        *("-kernel", str(elf), "-append", kernel.command_line(reboot="t") + nested.kernel_words(accelerator)),
         *("-chardev", f"socket,id=monitor,fd={fds['monitor']}", "-mon", "chardev=monitor,mode=control"),
         *("-device", "virtio-serial-device", "-chardev", f"socket,id=console,fd={fds['console']}"),
         *("-device", "virtconsole,chardev=console"),

@@ -76,9 +76,12 @@ def test_no_network_card(sandbox):
 
 
 def test_the_clock_is_right(sandbox):
-    """A guest's clock is the host's when a command begins, however long it has run, and on however busy a host."""
+    """A guest's clock is the host's when a command begins, however long it has run, and on however busy a host.
+
+    It may be half a second behind, which the harness leaves alone, and a tenth ahead, as two clocks that are read here.
+    """
     before = int(time.time() - 0.6)
-    assert before <= int(sandbox.run("date", "+%s").stdout) <= time.time()
+    assert before <= int(sandbox.run("date", "+%s").stdout) <= time.time() + 0.1
 
 
 def test_the_clock_follows_a_host_that_has_slept(boot, monkeypatch):

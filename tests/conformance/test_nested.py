@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import attrs
 import pytest
 
 import aegis_sdk as aegis
@@ -58,17 +57,17 @@ def test_on_kvm_that_does_not_nest(monkeypatch, tmp_path, plan):
     assert "options kvm_amd nested=1" in caught.value.hint
 
 
-def test_the_clock(monkeypatch, tmp_path, plan):
-    """Only a nested guest in software is told its clock's speed, where the host shows one."""
+def test_the_clock(monkeypatch, tmp_path):
+    """A guest in software is told its clock's speed, where the host shows one."""
     shown = tmp_path / "cpuinfo"
     monkeypatch.setattr(nested, "_CPUINFO", shown)
     shown.write_text("processor\t: 0\ncpu MHz\t\t: 2596.130\nflags\t\t: fpu hypervisor svm\n")
-    assert nested.kernel_words(plan, "tcg") == " tsc_early_khz=2596130 tsc=reliable"
-    assert nested.kernel_words(plan, "kvm") == nested.kernel_words(attrs.evolve(plan, nested=False), "tcg") == ""
+    assert nested.kernel_words("tcg") == " tsc_early_khz=2596130 tsc=reliable"
+    assert nested.kernel_words("kvm") == ""
     shown.write_text("processor\t: 0\nflags\t\t: fpu hypervisor svm\n")
-    assert nested.kernel_words(plan, "tcg") == ""
+    assert nested.kernel_words("tcg") == ""
     shown.write_text("processor\t: 0\ncpu MHz\t\t: 800.000\nflags\t\t: fpu svm\n")  # no virtual machine: at rest
-    assert nested.kernel_words(plan, "tcg") == ""
+    assert nested.kernel_words("tcg") == ""
 
 
 def _say(modules, said):
