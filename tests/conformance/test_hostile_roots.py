@@ -129,7 +129,7 @@ def test_a_writable_one_is_whole(of, name):
 
 @pytest.mark.parametrize(
     "target",
-    ["/data/var", "../../data/x/../var", "data/link", "data/a:b,upperdir=c", "d" * 255],
+    ["../../data/x/../var", "data/link", "data/a:b,upperdir=c", "d" * 255],
 )
 def test_a_var_elsewhere(of, target):
     """Where /var leads to a directory, above the root too, its files are there and it can be written."""
@@ -144,7 +144,7 @@ def test_a_var_elsewhere(of, target):
     assert "Read-only" in done.stderr
 
 
-@pytest.mark.parametrize("target", ["usr/etc", "/var/etc", "../../var/../usr/etc"])
+@pytest.mark.parametrize("target", ["/var/etc", "../../var/../usr/etc"])
 def test_an_etc_elsewhere(of, target):
     """Where /etc leads to a directory, above the root too, its files are there beside the guest's."""
     root = Root(
@@ -159,7 +159,6 @@ def test_an_etc_elsewhere(of, target):
 @pytest.mark.parametrize(
     ("directory", "made"),
     [
-        ("/app/below", "/app/below"),
         ("app/below", "/app/below"),
         ("/workspace/../../../app", "/app"),
         ("/to-nothing", "/data/app"),
